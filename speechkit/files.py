@@ -1,0 +1,174 @@
+"""Outputs that appear whole or not at all; digests; locks."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from speechkit.errors import Busy, OutputError
+
+_CHUNK = 1 << 20
+
+
+@contextlib.contextmanager
+def whole(path: str | Path) -> Iterator[Path]:
+    """Give a temporary sibling of `path` to write a file or a folder to; rename it to `path` at the end.
+
+    The sibling lies beside the resolved target (a link stays a link) and keeps its ending. When the body raises, the
+    sibling is removed and `path` stays as it was.
+
+    Raises:
+        OutputError: the folder cannot be written to, or the disk is full.
+    """
+    target = Path(path).resolve()
+    temporary = target.with_name(f".{target.stem}.tmp-{os.getpid()}{target.suffix}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        remove(temporary)
+        yield temporary
+        sync(temporary)
+        _replace(temporary, target)
+    except OSError as error:
+        remove(temporary)
+        if error.errno in (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EPERM):
+            raise unwritable(path, error) from error
+        raise
+    except BaseException:
+        remove(temporary)
+        raise
+
+
+def unwritable(path: str | Path, error: OSError) -> OutputError:
+    """The error to raise for an OSError met in writing `path`."""
+    hint = "free some space or choose another folder" if error.errno in (errno.ENOSPC, errno.EFBIG) else ""
+    return OutputError(f"{path}: cannot write: {error.strerror}", hint=hint, code="output.write")
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a UTF-8 text file, whole or not at all."""
+    with whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write a JSON file, whole or not at all, with sorted keys."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True) + "\n")
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Force a file, or every file of a folder, to the disk."""
+    for file in [path] if path.is_file() else (p for p in path.rglob("*") if p.is_file()):
+        descriptor = os.open(file, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _replace(temporary: Path, target: Path) -> None:
+    if temporary.is_dir() and target.exists():  # a folder cannot be renamed over a full one
+        old = target.with_name(f".{target.name}.old-{os.getpid()}")
+        target.rename(old)
+        temporary.rename(target)
+        remove(old)
+    else:
+        temporary.replace(target)
+
+
+def sha256(path: str | Path) -> str:
+    """SHA-256 of a file's content."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def lock(path: str | Path, what: str) -> Iterator[None]:
+    """Hold a lock file while the body runs.
+
+    Args:
+        path: the lock file; its folder must exist.
+        what: what is locked, for the message.
+
+    Raises:
+        Busy: another live process holds it, or a process of another machine does.
+    """
+    path = Path(path)
+    owner = {
+        "host": socket.gethostname(),
+        "boot_id": _boot_id(),
+        "pid": os.getpid(),
+        "user": os.environ.get("USER", ""),
+        "started": time.strftime("%Y-%m-%d %H:%M:%S"),
+    }
+    for _ in range(2):
+        try:
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+        except FileExistsError:
+            _break_if_stale(path, what, owner)
+        except OSError as error:
+            raise unwritable(path, error) from error
+        else:
+            break
+    else:
+        raise Busy(f"{what} is in use: {path} appeared again", code="busy")
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(owner, file)
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def lock_owner(path: str | Path) -> dict[str, Any] | None:
+    """Who holds a lock file; None when nobody does or the holder is dead."""
+    try:
+        owner: dict[str, Any] = json.loads(Path(path).read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    here = owner.get("host") == socket.gethostname() and owner.get("boot_id") == _boot_id()
+    return None if here and not _alive(int(owner["pid"])) else owner
+
+
+def _break_if_stale(path: Path, what: str, me: dict[str, Any]) -> None:
+    owner = lock_owner(path)
+    if owner is None:
+        path.unlink(missing_ok=True)
+        return
+    hint = "" if owner["host"] == me["host"] else f"if that run is gone, delete {path}"
+    who = f"{owner['user'] or 'someone'}@{owner['host']} pid {owner['pid']} since {owner['started']}"
+    raise Busy(f"{what} is in use by {who}", hint=hint, code="busy")
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _boot_id() -> str:
+    path = Path("/proc/sys/kernel/random/boot_id")
+    return path.read_text().strip() if path.exists() else ""

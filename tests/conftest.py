@@ -1,0 +1,31 @@
+"""Options and fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+
+torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
+settings.register_profile("speechkit", derandomize=True, deadline=None, max_examples=25)
+settings.load_profile("speechkit")
+
+ROOT = Path(__file__).parent.parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--golden-dir", type=Path, default=ROOT / "tests/golden/cases", help="DIR/SYSTEM/CASE/case.json")
+    parser.addoption("--data-dir", type=Path, default=None, help="real recordings, one folder a pack")
+
+
+@pytest.fixture(scope="session")
+def data_dir(request: pytest.FixtureRequest) -> Path:
+    """The folder with real recordings; tests that need it are skipped elsewhere."""
+    given = request.config.getoption("--data-dir") or os.environ.get("SPEECHKIT_DATA")
+    path = Path(given) if given else ROOT.parent / "shared/data"
+    if not path.is_dir():
+        pytest.skip(f"no real recordings at {path}: pass --data-dir or set SPEECHKIT_DATA")
+    return path
