@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
 import json
+import logging
 import os
 import shutil
 import socket
@@ -16,7 +18,10 @@ from typing import Any
 
 from speechkit.errors import Busy, OutputError
 
+log = logging.getLogger(__name__)
+
 _CHUNK = 1 << 20
+_NEW_LOCK_SECONDS = 10.0  # a lock file without content is being written, or its writer died within a moment
 
 
 @contextlib.contextmanager
@@ -45,6 +50,15 @@ def whole(path: str | Path) -> Iterator[Path]:
     except BaseException:
         remove(temporary)
         raise
+
+
+def leftovers(path: str | Path, *, older_than_seconds: float) -> list[Path]:
+    """What killed runs left beside `path`: temporary siblings, and folders that were about to be replaced."""
+    target = Path(path).resolve()
+    patterns = (f".{glob.escape(target.stem)}.tmp-*{glob.escape(target.suffix)}", f".{glob.escape(target.name)}.old-*")
+    before = time.time() - older_than_seconds
+    found = {p for pattern in patterns for p in target.parent.glob(pattern)}
+    return sorted(p for p in found if p.lstat().st_mtime < before)
 
 
 def unwritable(path: str | Path, error: OSError) -> OutputError:
@@ -141,18 +155,40 @@ def lock(path: str | Path, what: str) -> Iterator[None]:
 
 def lock_owner(path: str | Path) -> dict[str, Any] | None:
     """Who holds a lock file; None when nobody does or the holder is dead."""
+    owner = _read_lock(Path(path))
+    return None if owner is None or _dead(owner) else owner
+
+
+def _read_lock(path: Path) -> dict[str, Any] | None:
     try:
-        owner: dict[str, Any] = json.loads(Path(path).read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
+        owner: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
         return None
-    here = owner.get("host") == socket.gethostname() and owner.get("boot_id") == _boot_id()
-    return None if here and not _alive(int(owner["pid"])) else owner
+    except json.JSONDecodeError:
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime < _NEW_LOCK_SECONDS:
+                return {"host": socket.gethostname(), "boot_id": "", "pid": 0, "user": "", "started": "a moment ago"}
+        return {"host": socket.gethostname(), "boot_id": _boot_id(), "pid": 0, "user": "", "started": ""}
+    return owner
+
+
+def _dead(owner: dict[str, Any]) -> bool:
+    here = owner["host"] == socket.gethostname() and owner["boot_id"] == _boot_id()
+    return here and not (owner["pid"] and _alive(int(owner["pid"])))
 
 
 def _break_if_stale(path: Path, what: str, me: dict[str, Any]) -> None:
-    owner = lock_owner(path)
+    owner = _read_lock(path)
     if owner is None:
-        path.unlink(missing_ok=True)
+        return
+    if _dead(owner):
+        log.warning("%s was in use by pid %s, which is gone: taking over", what, owner["pid"])
+        aside = path.with_name(f"{path.name}.{os.getpid()}")
+        with contextlib.suppress(FileNotFoundError):
+            path.rename(aside)  # of several that find it stale one succeeds
+            if _read_lock(aside) != owner:  # another took over in between: give it back
+                aside.replace(path)
+            aside.unlink(missing_ok=True)
         return
     hint = "" if owner["host"] == me["host"] else f"if that run is gone, delete {path}"
     who = f"{owner['user'] or 'someone'}@{owner['host']} pid {owner['pid']} since {owner['started']}"

@@ -1,0 +1,24 @@
+# Everything runs from a clone: each target makes .venv when it is missing.
+PYTHON ?= python3
+BIN := $(CURDIR)/.venv/bin
+
+.PHONY: venv demo test lint
+
+venv: .venv/installed
+
+.venv/installed: setup.cfg constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev,phonemize]'
+	touch $@
+
+demo: venv
+	PATH="$(BIN):$$PATH" egs/mini/wavlm/run.sh $(DEMO)
+
+test: venv
+	$(BIN)/pytest
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports

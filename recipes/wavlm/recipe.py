@@ -1,0 +1,405 @@
+"""WavLM: pre-training on masked hidden units in two iterations, then recognition with CTC.
+
+Sources: Chen et al., "WavLM" (2022); Hsu et al., "HuBERT" (2021) for the units. conf/ holds the papers' schedules.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from speechkit import draws
+from speechkit.data.plan import PlanSettings
+from speechkit.data.span_mask import SpanSettings
+from speechkit.data.utterance import Utterance, read_utterances
+from speechkit.jobs import Interrupted
+from speechkit.models.wavlm.config import WavLMConfig
+from speechkit.recipe.context import Context
+from speechkit.recipe.stage import Recipe, Stage
+from speechkit.stages.augment import AugmentSettings, waveform_transforms
+from speechkit.stages.corpus import LengthLimits, filter_lengths, index_audio, prepare_data, read_lists, validate_data
+from speechkit.stages.ctc import CTCTraining, DecodeSettings, FinetuneSettings, average_weights, decode, finetune
+from speechkit.stages.report import publish, report, score
+from speechkit.stages.tokens import TokenSettings, learn_tokens
+from speechkit.stages.units import UnitSettings, label_units, learn_units, read_units
+from speechkit.train.settings import TrainSettings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MixingSettings:
+    """Overlapped speech in pre-training (paper, section III-B).
+
+    Attributes:
+        prob: share of the utterances that are mixed.
+        noise_prob: share of those that get noise of `noise_set`; the others get another utterance.
+    """
+
+    prob: float = 0.2
+    noise_prob: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PretrainSettings:
+    """One iteration of pre-training.
+
+    Attributes:
+        batch: how crops are packed.
+        micro_batches: of a step.
+        max_crop_seconds: longest crop.
+        mask: of frames.
+        mixing: overlapped speech.
+        final_dim: width of the class embeddings.
+        feature_penalty: weight of the mean square of the front end's output.
+        train: of the loop.
+        workers: processes that read audio.
+        cache: keep all audio in memory.
+    """
+
+    batch: PlanSettings = field(default_factory=lambda: PlanSettings(batch_seconds=87.5))
+    micro_batches: int = 32
+    max_crop_seconds: float = 15.625
+    mask: SpanSettings = field(default_factory=lambda: SpanSettings(prob=0.8, trim=True))
+    mixing: MixingSettings = field(default_factory=MixingSettings)
+    final_dim: int = 256
+    feature_penalty: float = 10.0
+    train: TrainSettings = field(default_factory=lambda: TrainSettings(max_steps=400000))
+    workers: int = 0
+    cache: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WavLMRecipe:
+    """All settings of the recipe; the defaults are those of WavLM Base.
+
+    Attributes:
+        pretrain_sets: what pre-training hears.
+        pretrain_dev_set: what it is judged by.
+        train_set: what fine-tuning learns from.
+        dev_set: what it is judged by.
+        test_sets: what is decoded.
+        noise_set: recordings of noise; empty: none.
+        prepare: settings of the corpus's prepare.py.
+        min_crop_seconds: what is shorter takes no part in pre-training.
+        min_seconds: what is shorter takes no part in fine-tuning.
+        max_seconds: nor what is longer.
+        seed: of all draws.
+        model: the network.
+        units_1: MFCC units.
+        pretrain_1: first iteration.
+        units_2: units of a layer of the first iteration's model.
+        pretrain_2: second iteration.
+        init: what fine-tuning starts from: an iteration, random weights, or a model as `speechkit.load` takes it.
+        tokens: of transcripts.
+        finetune: with CTC.
+        decode: of test sets.
+    """
+
+    pretrain_sets: tuple[str, ...] = ("train",)
+    pretrain_dev_set: str = "dev"
+    train_set: str = "train"
+    dev_set: str = "dev"
+    test_sets: tuple[str, ...] = ("test",)
+    noise_set: str = ""
+    prepare: dict[str, float] = field(default_factory=dict)
+    min_crop_seconds: float = 2.0
+    min_seconds: float = 0.1
+    max_seconds: float = 20.0
+    seed: int = 0
+    model: WavLMConfig = field(default_factory=WavLMConfig)
+    units_1: UnitSettings = field(default_factory=UnitSettings)
+    pretrain_1: PretrainSettings = field(default_factory=PretrainSettings)
+    units_2: UnitSettings = field(default_factory=lambda: UnitSettings(clusters=500))
+    pretrain_2: PretrainSettings = field(default_factory=PretrainSettings)
+    init: str = "pretrain_2"
+    tokens: TokenSettings = field(default_factory=TokenSettings)
+    finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
+    decode: DecodeSettings = field(default_factory=DecodeSettings)
+
+
+# Which sets -------------------------------------------------------------------------------------------------------
+
+
+def pretraining_sets(c: WavLMRecipe) -> list[str]:
+    """The sets of pre-training, if there is any."""
+    return list(dict.fromkeys([*c.pretrain_sets, c.pretrain_dev_set])) if first_iteration(c) else []
+
+
+def finetuning_sets(c: WavLMRecipe) -> list[str]:
+    """The sets with transcripts."""
+    return list(dict.fromkeys([c.train_set, c.dev_set, *c.test_sets]))
+
+
+def all_sets(c: WavLMRecipe) -> list[str]:
+    """Every set that the configuration names."""
+    return list(dict.fromkeys([*pretraining_sets(c), *finetuning_sets(c), *noise_sets(c)]))
+
+
+def noise_sets(c: WavLMRecipe) -> list[str]:
+    """The noise, if there is any."""
+    return [c.noise_set] if c.noise_set else []
+
+
+def limits(c: WavLMRecipe) -> dict[str, LengthLimits]:
+    """What stage 4 filters: for fine-tuning by both limits, for pre-training by the least length of a crop."""
+    crops = LengthLimits(min_seconds=c.min_crop_seconds)
+    sentences = LengthLimits(min_seconds=c.min_seconds, max_seconds=c.max_seconds)
+    return {f"pretrain/{s}": crops for s in pretraining_sets(c)} | {s: sentences for s in (c.train_set, c.dev_set)}
+
+
+def first_iteration(c: WavLMRecipe) -> bool:
+    """Whether fine-tuning builds on pre-training of this experiment."""
+    return c.init in ("pretrain_1", "pretrain_2")
+
+
+def second_iteration(c: WavLMRecipe) -> bool:
+    """Whether it builds on the second iteration."""
+    return c.init == "pretrain_2"
+
+
+# Pre-training -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UnitTraining:
+    """What a pre-training stage reads.
+
+    Attributes:
+        model: the network.
+        clusters: of the units.
+        min_crop_seconds: of the held-out utterances too.
+        pretrain: how.
+        iteration: 1 or 2, for the initial weights.
+        seed: of all draws.
+    """
+
+    model: WavLMConfig
+    clusters: int
+    pretrain: PretrainSettings
+    iteration: Literal[1, 2]
+    seed: int
+
+
+def pretrain(context: Context, settings: UnitTraining) -> None:
+    """Predict the units of masked frames; the last weights go to the output `model`."""
+    import torch
+    from safetensors.torch import load_file
+
+    from speechkit.models import save
+    from speechkit.models.wavlm.heads import WavLMForUnits
+    from speechkit.objectives.layer_drop import LayerDrop
+    from speechkit.objectives.masked_units import MaskedUnits
+    from speechkit.pipelines.device import choose_device
+    from speechkit.train.evaluate import evaluate
+    from speechkit.train.loop import train
+
+    torch.manual_seed(draws.torch_seed(settings.seed, 0, "init", f"pretrain_{settings.iteration}"))
+    s = settings.pretrain
+    model = WavLMForUnits.of(settings.model, (settings.clusters,), final_dim=s.final_dim)
+    model.to(choose_device(context.device))
+    units, rate = read_units(context.inputs["units"])
+    encoder = settings.model.encoder
+    objective = MaskedUnits(
+        num_frames=model.encoder.num_frames,
+        labels_per_frame=rate / settings.model.frame_rate,
+        feature_penalty=s.feature_penalty,
+        layer_drop=LayerDrop(num_layers=encoder.num_layers, probability=encoder.layer_drop, seed=settings.seed),
+    )
+    noises = read_utterances(context.inputs["noise"]) if "noise" in context.inputs else []
+    lists = [path for name, path in context.inputs.items() if name.startswith("lists")]
+    batches = crops(read_lists(lists), units, rate, noises, settings, model, micro_batches=s.micro_batches)
+    held_out = crops(read_utterances(context.inputs["dev"]), units, rate, noises, settings, model, micro_batches=1)
+    assert context.work is not None
+    with context.progress(s.train.max_steps or 0, "step") as progress:
+        result = train(
+            model,
+            objective,
+            batches,
+            s.train,
+            out=context.work,
+            validate=lambda m: evaluate(m, objective, held_out.once()),
+            progress=progress.update,
+            should_stop=context.should_stop,
+        )
+    if result.interrupted:
+        raise Interrupted
+    model.load_state_dict(load_file(result.last[0]))
+    save(model, context.outputs["model"])
+    shutil.copy2(context.work / "metrics.jsonl", context.outputs["metrics"])
+
+
+def crops(
+    utterances: Sequence[Utterance],
+    units: Mapping[str, Any],
+    rate: float,
+    noises: Sequence[Utterance],
+    settings: UnitTraining,
+    model: Any,
+    *,
+    micro_batches: int,
+) -> Any:
+    """Mixed and masked crops with their units."""
+    from speechkit.data.labels import Labels
+    from speechkit.data.loader import Loader
+    from speechkit.data.mixing import UtteranceMixing
+    from speechkit.data.plan import Plan
+    from speechkit.data.transforms import SpanMask
+
+    s, config = settings.pretrain, settings.model
+    transforms = waveform_transforms(AugmentSettings(), [], config.waveform_eps)
+    if s.mixing.prob:
+        noisy = tuple(noises) if s.mixing.noise_prob else ()
+        mixing = UtteranceMixing(
+            prob=s.mixing.prob, noises=noisy, noise_prob=s.mixing.noise_prob, eps=config.waveform_eps
+        )
+        transforms.append(mixing)
+    transforms.append(SpanMask(num_frames=model.encoder.num_frames, spans=s.mask))
+    sizes = [round(u.duration_s * config.sample_rate) for u in utterances]
+    longest = round(s.max_crop_seconds * config.sample_rate)
+    plan = Plan([u.id for u in utterances], sizes, config.sample_rate, s.batch, settings.seed, longest)
+    return Loader(
+        utterances,
+        plan,
+        transforms,
+        sample_rate=config.sample_rate,
+        device=next(model.parameters()).device,
+        micro_batches=micro_batches,
+        labels={"units": Labels(values=units, rate=rate)},
+        workers=s.workers,
+        cache=s.cache,
+    )
+
+
+# The stages -------------------------------------------------------------------------------------------------------
+
+
+def unit_inputs(c: WavLMRecipe) -> dict[str, str]:
+    """The lists of pre-training; those of training, or with the held-out set for labels."""
+    return {f"lists {s}": f"exp/lists/pretrain/{s}.jsonl" for s in c.pretrain_sets}
+
+
+def all_unit_inputs(c: WavLMRecipe) -> dict[str, str]:
+    """The lists of everything that gets labels."""
+    return {f"lists {s}": f"exp/lists/pretrain/{s}.jsonl" for s in pretraining_sets(c)}
+
+
+def noise_input(c: WavLMRecipe) -> dict[str, str]:
+    """The noise, if there is any."""
+    return {"noise": f"dump/index/{s}.jsonl" for s in noise_sets(c)}
+
+
+def unit_stages(iteration: Literal[1, 2], first: int, last: int) -> tuple[Stage[Any, Any], ...]:
+    """Learn units, label with them, predict them: stages `first`, `first` + 1 and `last`."""
+    when = first_iteration if iteration == 1 else second_iteration
+    encoder = {} if iteration == 1 else {"encoder": "exp/pretrain_1/model"}
+    units = f"units_{iteration}"
+    return (
+        Stage(
+            number=first,
+            name=f"learn_{units}",
+            group="train",
+            inputs=lambda c: unit_inputs(c) | encoder,
+            outputs={"kmeans": f"exp/{units}/kmeans"},
+            settings=lambda c: getattr(c, units),
+            run=learn_units,
+            gpu=True,
+            when=when,
+        ),
+        Stage(
+            number=first + 1,
+            name=f"label_{units}",
+            group="train",
+            inputs=lambda c: all_unit_inputs(c) | encoder | {"kmeans": f"exp/{units}/kmeans"},
+            outputs={"units": f"exp/{units}/units"},
+            settings=lambda c: getattr(c, units),
+            run=label_units,
+            gpu=True,
+            when=when,
+        ),
+        Stage(
+            number=last,
+            name=f"pretrain_{iteration}",
+            group="train",
+            inputs=lambda c: unit_inputs(c)
+            | noise_input(c)
+            | {"dev": f"exp/lists/pretrain/{c.pretrain_dev_set}.jsonl", "units": f"exp/{units}/units"},
+            outputs={
+                "model": f"exp/pretrain_{iteration}/model",
+                "metrics": f"exp/pretrain_{iteration}/metrics.jsonl",
+            },
+            settings=lambda c: UnitTraining(
+                model=c.model,
+                clusters=getattr(c, units).clusters,
+                pretrain=getattr(c, f"pretrain_{iteration}"),
+                iteration=iteration,
+                seed=c.seed,
+            ),
+            run=pretrain,
+            gpu=True,
+            when=when,
+            work=f"exp/pretrain_{iteration}/work",
+        ),
+    )
+
+
+def init_input(c: WavLMRecipe) -> dict[str, str]:
+    """What fine-tuning starts from, if not from random weights."""
+    if c.init == "random":
+        return {}
+    return {"init": f"exp/{c.init}/model" if first_iteration(c) else c.init}
+
+
+RECIPE = Recipe(
+    name="wavlm",
+    config=WavLMRecipe,
+    stages=(
+        prepare_data(),
+        validate_data(all_sets, with_text=finetuning_sets),
+        index_audio(all_sets),
+        filter_lengths(limits),
+        learn_tokens(frame_rate=50.0),
+        *unit_stages(1, first=7, last=10),
+        *unit_stages(2, first=21, last=23),
+        Stage(
+            number=30,
+            name="finetune",
+            group="train",
+            inputs=lambda c: {
+                "train": "exp/finetune/train.jsonl",
+                "dev": "exp/finetune/dev.jsonl",
+                "tokens": "exp/tokens",
+            }
+            | init_input(c)
+            | noise_input(c),
+            outputs={"weights": "exp/finetune/weights", "metrics": "exp/finetune/metrics.jsonl"},
+            settings=lambda c: CTCTraining(model=c.model, finetune=c.finetune, seed=c.seed),
+            run=finetune,
+            gpu=True,
+            work="exp/finetune/work",
+        ),
+        Stage(
+            number=31,
+            name="average",
+            group="train",
+            inputs={"weights": "exp/finetune/weights"},
+            outputs={n: f"exp/{n}" for n in ("config.json", "model.safetensors", "card.md")},
+            settings=lambda c: None,  # noqa: ARG005
+            run=average_weights,
+        ),
+        Stage(
+            number=32,
+            name="decode",
+            group="eval",
+            inputs=lambda c: {"model": "exp/model.safetensors", "config": "exp/config.json"}
+            | {s: f"dump/index/{s}.jsonl" for s in c.test_sets},
+            outputs=lambda c: {s: f"exp/decode/{s}" for s in c.test_sets},
+            settings=lambda c: c.decode,
+            run=decode,
+            gpu=True,
+        ),
+        score(number=33),
+        report(number=35, trainings=("pretrain_1", "pretrain_2", "finetune")),
+        publish(number=36),
+    ),
+)

@@ -1,0 +1,130 @@
+"""Models of the Hugging Face hub, through its own cache, which other tools share."""
+
+from __future__ import annotations
+
+import fnmatch
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from speechkit.errors import ModelError
+
+log = logging.getLogger(__name__)
+
+_SETTINGS = ("config.json", "*processor_config.json", "vocab.json", "*token*.json")
+_WEIGHTS = (  # the first form that is there is taken
+    ("model.safetensors",),
+    ("model.safetensors.index.json", "model-*.safetensors"),
+    ("pytorch_model.bin",),
+    ("pytorch_model.bin.index.json", "pytorch_model-*.bin"),
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HubId:
+    """A repository of the hub, at a revision (branch, tag or commit)."""
+
+    repo: str
+    revision: str = "main"
+
+    @classmethod
+    def parse(cls, text: str) -> HubId:
+        """Read `owner/name` or `owner/name@revision`.
+
+        Raises:
+            ModelError: it is neither.
+        """
+        repo, _, revision = text.partition("@")
+        if repo.count("/") != 1 or not all(repo.split("/")) or (not revision and "@" in text):
+            raise ModelError(f"{text!r} is no hub id", hint="write hf:owner/name or hf:owner/name@revision")
+        return cls(repo=repo, revision=revision or "main")
+
+    @property
+    def command(self) -> str:
+        """The command that fetches it into the cache."""
+        revision = "" if self.revision == "main" else f" --revision {self.revision}"
+        return f"hf download {self.repo}{revision}"
+
+
+def fetch(hub_id: HubId, *, offline: bool) -> Path:
+    """The folder of a model in the cache; downloaded when it is not there yet.
+
+    What is cached is used as it is, without asking whether the hub has something newer.
+
+    Raises:
+        ModelError: no such model, no network, or not cached and `offline`.
+    """
+    folder = _cached(hub_id)
+    if folder is not None:
+        return folder
+    if offline:
+        raise ModelError(
+            f"{hub_id.repo}@{hub_id.revision}: not in the cache, and offline",
+            hint=f"fetch it on a machine with a network: {hub_id.command}",
+            code="model.offline",
+        )
+    return _download(hub_id)
+
+
+def _cached(hub_id: HubId) -> Path | None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(hub_id.repo, revision=hub_id.revision, local_files_only=True))
+    except (LocalEntryNotFoundError, FileNotFoundError):
+        return None
+    names = [p.name for p in folder.iterdir() if p.exists()]
+    return folder if "config.json" in names and _weights(names) else None
+
+
+def _download(hub_id: HubId) -> Path:
+    import httpx
+    from huggingface_hub import HfApi, constants, snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
+
+    try:
+        info = HfApi().model_info(hub_id.repo, revision=hub_id.revision, files_metadata=True)
+        sizes = {s.rfilename: s.size or 0 for s in info.siblings or []}
+        wanted = [n for n in sizes if any(fnmatch.fnmatch(n, p) for p in _SETTINGS)] + _weights(list(sizes))
+        _announce(hub_id, sum(sizes[n] for n in wanted), Path(constants.HF_HUB_CACHE))
+        return Path(snapshot_download(hub_id.repo, revision=hub_id.revision, allow_patterns=wanted))
+    except GatedRepoError as error:
+        raise ModelError(
+            f"{hub_id.repo}: its owners ask you to accept a licence first",
+            hint=f"do so on https://huggingface.co/{hub_id.repo} and set HF_TOKEN",
+            code="model.gated",
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise ModelError(f"{hub_id.repo}: the hub has no such model", code="model.missing") from error
+    except (HfHubHTTPError, OfflineModeIsEnabled, httpx.HTTPError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(
+            f"{hub_id.repo}@{hub_id.revision}: cannot download: {reason}",
+            hint=f"fetch it on a machine with a network: {hub_id.command}",
+            code="model.download",
+        ) from error
+
+
+def _weights(names: Sequence[str]) -> list[str]:
+    """The names of the weights among those of a repository's files, in its best form."""
+    for form in _WEIGHTS:
+        found = [n for n in names if any(fnmatch.fnmatch(n, pattern) for pattern in form)]
+        if form[0] in found:
+            return found
+    return []
+
+
+def _announce(hub_id: HubId, num_bytes: int, cache: Path) -> None:
+    """Say what will be downloaded, and see that there is room for it."""
+    existing = next(p for p in (cache, *cache.parents) if p.exists())
+    free = shutil.disk_usage(existing).free
+    if free < 1.2 * num_bytes:
+        raise ModelError(
+            f"{hub_id.repo}: {num_bytes / 1e9:.1f} GB to download, {free / 1e9:.1f} GB free at {existing}",
+            hint="free some space, or set HF_HOME to another disk",
+            code="model.space",
+        )
+    log.warning("downloading %s, %.2f GB, to %s", hub_id.repo, num_bytes / 1e9, cache)

@@ -1,0 +1,64 @@
+"""The model of a command: how it is named, and where and how it runs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import TYPE_CHECKING
+
+from speechkit.errors import ModelError
+
+if TYPE_CHECKING:
+    from speechkit.pipelines.recognizer import Recognizer
+
+_MAX_THREADS = 8
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the model and how it runs."""
+    parser.add_argument("-m", "--model", metavar="NAME", help="folder, published file, or hf:owner/name[@revision]")
+    parser.add_argument("--vocab", metavar="FILE", help="the symbols of a model that was published without")
+    parser.add_argument("--device", default=os.environ.get("SPEECHKIT_DEVICE", "auto"), help="auto, cpu, cuda[:N], mps")
+    parser.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"])
+    parser.add_argument("--batch-seconds", type=_seconds, default=120.0, metavar="S", help="audio in a batch (120)")
+    parser.add_argument("--threads", type=int, metavar="N", help="of the CPU (default: its cores, at most 8)")
+    parser.add_argument("--offline", action="store_true", help="no network at all")
+
+
+def require_model(args: argparse.Namespace) -> None:
+    """See that a model is named.
+
+    Raises:
+        ModelError: it is not.
+    """
+    if not args.model:
+        raise ModelError(
+            "no model given, and none is built in yet",
+            hint="-m hf:facebook/hubert-large-ls960-ft fetches one (1.3 GB); "
+            "`make demo` in a clone trains one: -m egs/mini/wavlm/exp/demo",
+            code="model.missing",
+        )
+
+
+def open_recognizer(args: argparse.Namespace) -> Recognizer:
+    """Load the model of the command."""
+    import torch
+
+    from speechkit.pipelines.recognizer import load_recognizer
+
+    torch.set_num_threads(args.threads or min(torch.get_num_threads(), _MAX_THREADS))
+    return load_recognizer(
+        args.model,
+        device=args.device,
+        dtype=args.dtype,
+        batch_seconds=args.batch_seconds,
+        offline=args.offline,
+        vocab=args.vocab,
+    )
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"{text} is not positive")
+    return value

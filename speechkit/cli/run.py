@@ -1,0 +1,231 @@
+"""`speechkit run`: the numbered stages of a recipe."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from speechkit import config as configuration
+from speechkit.cli.main import nearest
+from speechkit.errors import InputError, UsageError
+from speechkit.recipe import Places, Planned, Recipe, Report, Resources, Selection, execute, load, plan, show
+from speechkit.recipe.planning import open_digests
+from speechkit.recipe.record import last_corpus_dir
+
+_LINE_SECONDS = 30.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add = parser.add_argument
+    add("recipe", type=Path, metavar="RECIPE", help="a folder with recipe.py, such as recipes/wavlm")
+    add("--in", dest="system", type=Path, metavar="DIR", help="egs/CORPUS/SYSTEM; exp/ is made in it")
+    add("--data-dir", type=Path, metavar="DIR", help="the corpus as its owner lays it out (default: the last run's)")
+    add("--conf", nargs="+", action="extend", default=[], metavar="CONF", help="names in conf/ or files; later wins")
+    add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="over all files")
+    add("--tag", metavar="NAME", help="the experiment, exp/NAME (default: the name of the last --conf)")
+
+    stages = parser.add_argument_group("stages")
+    stages.add_argument("--stage", type=int, metavar="N", help="the first one to run (default 1)")
+    stages.add_argument("--stop-stage", type=int, metavar="M", help="the last one to run")
+    stages.add_argument("--stages", type=_numbers, metavar="3,5-7", help="exactly these")
+    stages.add_argument(
+        "--force-stage", type=_numbers, default=frozenset(), metavar="N", help="run afresh although nothing changed"
+    )
+    stages.add_argument("--nj", type=_positive, default=1, metavar="N", help="parallel jobs of a stage (default 1)")
+    stages.add_argument("--ngpu", type=int, choices=[0, 1], help="0: CPU only (default: a GPU where there is one)")
+
+    shown = parser.add_argument_group("run nothing")
+    only = shown.add_mutually_exclusive_group()
+    only.add_argument("--list", action="store_true", help="the stages with their states")
+    only.add_argument("--dry-run", action="store_true", help="what would run, and why")
+    only.add_argument("--explain", type=int, metavar="N", help="what changed since stage N ran")
+    only.add_argument("--print-config", action="store_true", help="all settings as they come out")
+    shown.add_argument("--json", action="store_true", help="--list as one JSON object a stage")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the stages, or show what would run."""
+    selection = _selection(args)
+    recipe = load(args.recipe)
+    config = configuration.load(recipe.config, _conf_files(args), args.set)
+    if args.print_config:
+        print(configuration.dump(config), end="")
+        return 0
+    places = _places(args)
+    if args.list or args.dry_run or args.explain is not None:
+        _show(args, recipe, config, places, selection)
+        return 0
+    console = _Console(quiet=args.verbosity < 0)
+    resources = Resources(
+        nj=args.nj,
+        device={None: "auto", 0: "cpu", 1: "cuda"}[args.ngpu],
+        command=shlex.join(["speechkit", *sys.argv[1:]]),
+    )
+    report = execute(recipe, config, places, selection, console, resources)
+    if report.next_stage is not None:
+        console.line(f"next: {_command(args, places)} --stage {report.next_stage}")
+    return _exit_code(report)
+
+
+def _exit_code(report: Report) -> int:
+    if report.signal in (signal.SIGINT, signal.SIGTERM):
+        return 128 + report.signal
+    return 0
+
+
+def _show(args: argparse.Namespace, recipe: Recipe, config: Any, places: Places, selection: Selection) -> None:
+    selection.check(recipe)
+    digests = open_digests(places)
+    planned = plan(recipe, config, places, selection, digests)
+    if args.list:
+        print(show.json_lines(planned) if args.json else show.table(planned))
+    elif args.dry_run:
+        print(show.dry_run(planned, places, digests, args.nj))
+    else:
+        print(show.explanation(_numbered(planned, args.explain), places))
+    digests.save()
+
+
+def _numbered(planned: Sequence[Planned], number: int) -> Planned:
+    for this in planned:
+        if this.stage.number == number:
+            return this
+    hint = "its stages: " + ", ".join(str(p.stage.number) for p in planned)
+    raise UsageError(f"there is no stage {number}", hint=hint, code="recipe.stage")
+
+
+def _selection(args: argparse.Namespace) -> Selection:
+    if args.stages is None:
+        named = frozenset(n for n in (args.stage, args.stop_stage) if n is not None)
+        return Selection(first=args.stage, last=args.stop_stage, named=named, force=args.force_stage)
+    if args.stage is not None or args.stop_stage is not None:
+        raise UsageError("--stages goes with neither --stage nor --stop-stage", code="usage.option")
+    return Selection(numbers=args.stages, named=args.stages, force=args.force_stage)
+
+
+def _numbers(text: str) -> frozenset[int]:
+    """Read `3,5-7`; a leading minus belongs to the number."""
+    numbers: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-") if not part.strip().startswith("-") else (part, "", "")
+        try:
+            numbers.update(range(int(first), int(last if dash else first) + 1))
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r}: expected numbers and ranges such as 3,5-7") from None
+    return frozenset(numbers)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
+    return number
+
+
+def _conf_files(args: argparse.Namespace) -> list[Path]:
+    """The files of every --conf: a path, or a name in the recipe's conf/ and then in the system's."""
+    folders = [folder / "conf" for folder in (args.recipe, args.system) if folder is not None]
+    found: list[Path] = []
+    for conf in args.conf:
+        if "/" in conf or conf.endswith((".yaml", ".yml")):
+            files = [Path(conf)]
+        else:
+            files = [folder / f"{conf}.yaml" for folder in folders if (folder / f"{conf}.yaml").is_file()]
+        if not files or not files[0].is_file():
+            known = sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
+            hint = nearest(conf, known) or f"known here: {', '.join(known)}"
+            raise UsageError(f"--conf {conf}: no such settings", hint=hint, code="config.file")
+        found += files
+    return found
+
+
+def _places(args: argparse.Namespace) -> Places:
+    if args.system is None:
+        raise UsageError("--in is missing", hint="pass --in egs/CORPUS/SYSTEM", code="usage.option")
+    if not args.system.is_dir():
+        raise UsageError(f"--in {args.system}: no such folder", code="usage.option")
+    tag = args.tag or (Path(args.conf[-1]).stem if args.conf else "default")
+    if "/" in tag or tag.startswith("."):
+        raise UsageError(f"--tag {tag}: not a plain name", code="usage.option")
+    if args.data_dir is not None and not args.data_dir.is_dir():
+        raise InputError(f"--data-dir {args.data_dir}: no such folder", code="corpus.missing")
+    places = Places(system=args.system.absolute(), tag=tag, corpus_dir=args.data_dir and args.data_dir.absolute())
+    if places.corpus_dir is None:
+        return Places(system=places.system, tag=tag, corpus_dir=last_corpus_dir(places.records))
+    return places
+
+
+def _command(args: argparse.Namespace, places: Places) -> str:
+    """The words that go on with this experiment, without stage numbers."""
+    script = places.system / "run.sh"
+    if script.is_file():
+        relative = os.path.relpath(script)
+        words = [relative if "/" in relative else f"./{relative}"]
+        confs = args.conf[1:]  # run.sh names the first
+    else:
+        words = ["speechkit", "run", str(args.recipe), "--in", str(args.system)]
+        confs = args.conf
+    words += ["--conf", *confs] if confs else []
+    words += ["--set", *args.set] if args.set else []
+    words += ["--tag", args.tag] if args.tag else []
+    return shlex.join(words)
+
+
+class _Console:
+    """Tells on standard error how a run goes, and on standard output what came out."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+
+    def line(self, text: str) -> None:
+        """Say what is happening."""
+        if not self._quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    def result(self, text: str) -> None:
+        """Say what came out."""
+        print(text, flush=True)
+
+    def bar(self, label: str, unit: str) -> _Bar | _Lines:
+        """A bar on a terminal, else a line every half minute."""
+        if sys.stderr.isatty() and not self._quiet:
+            return _Bar(label, unit)
+        return _Lines(self, label, unit)
+
+
+class _Bar:
+    def __init__(self, label: str, unit: str) -> None:
+        from tqdm import tqdm
+
+        self._bar = tqdm(desc=label, unit=f" {unit}", leave=False, dynamic_ncols=True)
+
+    def update(self, done: int, total: int, text: str) -> None:
+        self._bar.total = total
+        self._bar.set_postfix_str(text, refresh=False)
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+class _Lines:
+    def __init__(self, console: _Console, label: str, unit: str) -> None:
+        self._console, self._label, self._unit = console, label, unit
+        self._printed = time.monotonic()
+
+    def update(self, done: int, total: int, text: str) -> None:
+        if time.monotonic() - self._printed >= _LINE_SECONDS:
+            self._printed = time.monotonic()
+            text = f", {text}" if text else ""
+            self._console.line(f"{self._label}: {self._unit} {done} of {total}{text}")
+
+    def close(self) -> None:
+        """Nothing is left open."""

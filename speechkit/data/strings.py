@@ -1,0 +1,129 @@
+"""Random strings of short clips, each of one speaker's own: more to learn from where a corpus has single words only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from speechkit.audio.files import read_int16, save
+
+from speechkit import draws
+from speechkit.data.tables import DataDir
+from speechkit.errors import InputError
+from speechkit.files import whole
+
+Samples = NDArray[np.int16]
+
+_RMS = 1640.0  # every clip's, -26 dB of full scale: within a string none drowns
+
+
+class Clip(NamedTuple):
+    """A short recording; its text may be any number of words."""
+
+    id: str
+    speaker: str
+    text: str
+    path: Path
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StringSettings:
+    """What strings to make.
+
+    Attributes:
+        hours: of strings, all speakers together.
+        fewest: clips of a string.
+        most: clips of a string.
+        gap_seconds: the longest silence before, between and after the clips.
+        seed: of the draws.
+    """
+
+    hours: float = 2.0
+    fewest: int = 2
+    most: int = 6
+    gap_seconds: float = 0.2
+    seed: int = 0
+
+
+def write_clips(path: Path, clips: Sequence[Clip]) -> None:
+    """Write a data dir in which every clip is an utterance."""
+    DataDir(
+        wav_scp={clip.id: str(clip.path) for clip in clips},
+        text={clip.id: clip.text for clip in clips},
+        utt2spk={clip.id: clip.speaker for clip in clips},
+    ).write(path)
+
+
+def write_strings(path: Path, audio: Path, clips: Sequence[Clip], settings: StringSettings) -> None:
+    """Write a data dir of random strings and of the clips they are made of.
+
+    The strings of a speaker lie one after the other in one file; `segments` cuts them.
+
+    Args:
+        path: the data dir.
+        audio: the folder for the files of strings, somewhere below the folder that holds data/.
+        clips: of any number of speakers, all at one sampling rate.
+        settings: of the strings.
+    """
+    samples, rate = _read(clips)
+    wav_scp = {clip.id: str(clip.path) for clip in clips}
+    text = {clip.id: clip.text for clip in clips}
+    utt2spk = {clip.id: clip.speaker for clip in clips}
+    segments = {clip.id: f"{clip.id} 0 {len(samples[clip.id]) / rate:.7f}" for clip in clips}
+    speakers = sorted({clip.speaker for clip in clips})
+    with whole(audio) as folder:
+        folder.mkdir()
+        for speaker in speakers:
+            own = [clip for clip in clips if clip.speaker == speaker]
+            levelled = [level(samples[clip.id]) for clip in own]
+            pieces: list[Samples] = []
+            start = 0
+            while start < settings.hours * 3600 * rate / len(speakers):
+                id = f"{speaker}-string-{len(pieces):05d}"
+                piece, chosen = string(levelled, settings, rate, id)
+                pieces.append(piece)
+                segments[id] = f"{speaker}-strings {start / rate:.7f} {(start + len(piece)) / rate:.7f}"
+                text[id] = " ".join(own[i].text for i in chosen)
+                utt2spk[id] = speaker
+                start += len(piece)
+            if pieces:
+                save(folder / f"{speaker}.wav", np.concatenate(pieces), rate)
+                wav_scp[f"{speaker}-strings"] = str(audio.relative_to(path.parent.parent) / f"{speaker}.wav")
+    DataDir(wav_scp=wav_scp, segments=segments, text=text, utt2spk=utt2spk).write(path)
+
+
+def level(samples: Samples) -> Samples:
+    """Scale to a common loudness, less where that would clip."""
+    wave = samples.astype(np.float64)
+    loudness = max(1.0, float(np.sqrt(np.mean(wave**2))))
+    peak = max(1.0, float(np.abs(wave).max()))
+    return np.rint(wave * min(_RMS / loudness, 32767 / peak)).astype(np.int16)
+
+
+def string(clips: Sequence[Samples], settings: StringSettings, rate: int, id: str) -> tuple[Samples, list[int]]:
+    """One string: silence, a clip, silence, another … silence; and which clips were drawn (purpose `strings`)."""
+    most = settings.most
+    words = draws.words(settings.seed, draws.EVALUATION, "strings", [id], 2 + 2 * most)[0]
+    count = settings.fewest + int(draws.randint(words[0], most - settings.fewest + 1))
+    chosen = draws.randint(words[1 : 1 + count], len(clips)).tolist()
+    gaps = draws.randint(words[1 + most : 2 + most + count], round(settings.gap_seconds * rate) + 1).tolist()
+    pieces = [np.zeros(gaps[0], dtype=np.int16)]
+    for i, gap in zip(chosen, gaps[1:], strict=True):
+        pieces += [clips[i], np.zeros(gap, dtype=np.int16)]
+    return np.concatenate(pieces), chosen
+
+
+def _read(clips: Sequence[Clip]) -> tuple[dict[str, Samples], int]:
+    samples: dict[str, Samples] = {}
+    rates: dict[int, Path] = {}
+    for clip in clips:
+        samples[clip.id], rate = read_int16(clip.path)
+        rates.setdefault(rate, clip.path)
+    if len(rates) > 1:
+        (one, first), (other, second), *_ = rates.items()
+        raise InputError(f"{second}: {other} Hz, but {first} has {one} Hz", hint="resample one of them", code="E201")
+    return samples, next(iter(rates))

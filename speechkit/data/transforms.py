@@ -1,0 +1,264 @@
+"""What happens to batches between reading and the model: draws on the host, arithmetic on the device.
+
+Every draw is addressed by the seed, the epoch, its purpose and the utterance. Letters: B batch, T samples, F frames,
+D width, N noises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from speechkit import draws
+from speechkit.audio.augment import add_noise, change_speed, change_volume
+from speechkit.audio.fbank import FbankConfig, fbank, num_frames
+from speechkit.audio.mfcc import MfccConfig, mfcc
+from speechkit.audio.normalize import normalize
+from speechkit.data.batch import Batch
+from speechkit.data.cut import Cut, cut, num_samples_at
+from speechkit.data.span_mask import SpanSettings, span_mask, span_mask_transformers, streams
+from speechkit.data.utterance import Utterance
+
+
+class Transform:
+    """One step. The loader calls `draw`, then reads `recordings`, then calls the transform with the waves."""
+
+    __slots__ = ()
+
+    def draw(self, batch: Batch, seed: int) -> Batch:  # noqa: ARG002
+        """The batch, still without waves, with what is drawn for it and the lengths it will have."""
+        return batch
+
+    def recordings(self, batch: Batch) -> Mapping[str, Sequence[Cut]]:  # noqa: ARG002
+        """What else to read for a drawn batch. It comes as draws `NAME.waves` `(N, T)` and `NAME.lengths` `(N,)`."""
+        return {}
+
+    def __call__(self, batch: Batch) -> Batch:
+        """The batch with the transform applied. Draws are on the host; all else is on the device."""
+        return batch
+
+
+def with_draws(batch: Batch, drawn: Mapping[str, NDArray[np.generic] | Tensor]) -> Batch:
+    """Add draws to a batch."""
+    return replace(batch, draws={**batch.draws, **{name: torch.as_tensor(values) for name, values in drawn.items()}})
+
+
+def words(batch: Batch, seed: int, purpose: str, count: int = 1) -> draws.Words:
+    """The first words of every utterance's address, `(B, count)`."""
+    return draws.words(seed, batch.epoch, purpose, batch.ids, count)
+
+
+def between(low: float, high: float, w: draws.Words) -> NDArray[np.float32]:
+    """One number of [low, high) a word."""
+    return (low + (high - low) * draws.uniform(w)).astype(np.float32)
+
+
+def waves_of(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Waves and lengths, which are there once a batch was read."""
+    assert batch.waves is not None
+    assert batch.lengths is not None
+    return batch.waves, batch.lengths
+
+
+def lengths_of(batch: Batch) -> NDArray[np.int64]:
+    """The lengths of a batch that is still on the host."""
+    assert batch.lengths is not None
+    return batch.lengths.numpy()
+
+
+def rate_of(batch: Batch) -> int:
+    """The sampling rate of a batch that has one."""
+    assert batch.sample_rate is not None
+    return batch.sample_rate
+
+
+def by_id(utterances: Sequence[Utterance]) -> tuple[Utterance, ...]:
+    """In the order of their ids, so that a draw means the same whatever order a list came in."""
+    return tuple(sorted(utterances, key=lambda u: u.id))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Speed(Transform):
+    """Play every utterance at one of the factors; its pitch moves too."""
+
+    factors: tuple[float, ...] = (0.9, 1.0, 1.1)
+
+    def draw(self, batch: Batch, seed: int) -> Batch:
+        """Draws `speed`, the factors."""
+        drawn = np.array(self.factors)[draws.randint(words(batch, seed, "speed")[:, 0], len(self.factors))]
+        rate = rate_of(batch)
+        faster = np.rint(rate * drawn).astype(np.int64)
+        lengths = -(-lengths_of(batch) * rate // faster)
+        return replace(with_draws(batch, {"speed": drawn}), lengths=torch.from_numpy(lengths))
+
+    def __call__(self, batch: Batch) -> Batch:
+        """Resample the rows of each factor together."""
+        waves, lengths = change_speed(*waves_of(batch), batch.draws["speed"], rate_of(batch))
+        return replace(batch, waves=waves, lengths=lengths)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Volume(Transform):
+    """Scale every utterance by a number of decibels."""
+
+    low_db: float = -6.0
+    high_db: float = 6.0
+
+    def draw(self, batch: Batch, seed: int) -> Batch:
+        """Draws `volume`, the factors."""
+        decibels = between(self.low_db, self.high_db, words(batch, seed, "volume")[:, 0])
+        return with_draws(batch, {"volume": 10 ** (decibels / 20)})
+
+    def __call__(self, batch: Batch) -> Batch:
+        """Scale."""
+        waves, _ = waves_of(batch)
+        return replace(batch, waves=change_volume(waves, batch.draws["volume"].to(waves.device)))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Normalize(Transform):
+    """Give every utterance mean 0 and variance 1 over its own samples.
+
+    Attributes:
+        eps: added to the variance, from the settings of the model.
+    """
+
+    eps: float
+
+    def __call__(self, batch: Batch) -> Batch:
+        """Normalize."""
+        return replace(batch, waves=normalize(*waves_of(batch), self.eps))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Noise(Transform):
+    """Add one noise to some utterances: a short one somewhere, of a long one a piece as long as the utterance.
+
+    Attributes:
+        utterances: the noises; they are kept in the order of their ids.
+        prob: share of the utterances that get one.
+        low_db: smallest ratio of the energies of utterance and noise, where both are.
+        high_db: largest ratio.
+    """
+
+    utterances: tuple[Utterance, ...]
+    prob: float = 0.5
+    low_db: float = 10.0
+    high_db: float = 30.0
+
+    def __post_init__(self) -> None:
+        if not self.utterances:
+            raise ValueError("there are no noises to add")
+        object.__setattr__(self, "utterances", by_id(self.utterances))
+
+    def draw(self, batch: Batch, seed: int) -> Batch:
+        """Draws `noise.pick` (−1 for none), `noise.offset` (in the row; negative: into the noise), `noise.snr`."""
+        pick = draws.randint(words(batch, seed, "noise.pick")[:, 0], len(self.utterances))
+        free = lengths_of(batch) - np.array([num_samples_at(self.utterances[p], rate_of(batch)) for p in pick])
+        offset = np.sign(free) * draws.randint(words(batch, seed, "noise.offset")[:, 0], np.abs(free) + 1)
+        chosen = draws.uniform(words(batch, seed, "noise.p")[:, 0]) < self.prob
+        return with_draws(
+            batch,
+            {
+                "noise.pick": np.where(chosen, pick, -1),
+                "noise.offset": np.where(chosen, offset, 0),
+                "noise.snr": between(self.low_db, self.high_db, words(batch, seed, "noise.snr")[:, 0]),
+            },
+        )
+
+    def recordings(self, batch: Batch) -> Mapping[str, Sequence[Cut]]:
+        """The noises, in the order of the rows that get one."""
+        rate, cuts = rate_of(batch), []
+        picks, offsets = (batch.draws[name].tolist() for name in ("noise.pick", "noise.offset"))
+        for pick, offset, length in zip(picks, offsets, lengths_of(batch).tolist(), strict=True):
+            if pick >= 0:
+                noise = self.utterances[pick]
+                cuts.append(cut(noise, max(0, -offset), min(length, num_samples_at(noise, rate)), rate))
+        return {"noise": cuts}
+
+    def __call__(self, batch: Batch) -> Batch:
+        """Add the noises; a silent one adds nothing."""
+        waves, lengths = waves_of(batch)
+        rows = (batch.draws["noise.pick"] >= 0).nonzero()[:, 0]
+        if not len(rows):
+            return batch
+        offsets, snr = batch.draws["noise.offset"][rows].clamp(min=0), batch.draws["noise.snr"][rows]
+        noises, noise_lengths = batch.draws["noise.waves"], batch.draws["noise.lengths"]
+        rows = rows.to(waves.device)
+        noisy = add_noise(waves[rows], lengths[rows], noises, noise_lengths, snr, offsets)
+        return replace(batch, waves=waves.index_copy(0, rows, noisy))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpanMask(Transform):
+    """Draw `mask.time`, bool `(B, F)`: the frames that the model is to mask.
+
+    Attributes:
+        num_frames: samples `(B,)` to frames `(B,)`, of the model.
+        spans: how long and how many.
+        sampler: whose rules: fairseq's, of the papers, or those of transformers.
+    """
+
+    num_frames: Callable[[Tensor], Tensor]
+    spans: SpanSettings = field(default_factory=SpanSettings)
+    sampler: Literal["fairseq", "transformers"] = "fairseq"
+
+    def draw(self, batch: Batch, seed: int) -> Batch:
+        """Draws `mask.time`."""
+        assert batch.lengths is not None
+        lengths = self.num_frames(batch.lengths).tolist()
+        longest = max(lengths)
+        sources = streams(seed, batch.epoch, "mask.time", batch.ids, longest, self.spans)
+        if self.sampler == "fairseq":
+            return with_draws(batch, {"mask.time": span_mask(lengths, longest, self.spans, sources)})
+        address = [f"mb:{batch.number}"]
+        rounding = float(draws.uniform(draws.words(seed, batch.epoch, "mask.time", address, 1))[0, 0])
+        mask = span_mask_transformers(lengths, longest, self.spans, sources, rounding)
+        return with_draws(batch, {"mask.time": mask})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChannelMask(Transform):
+    """Draw `mask.feat`, bool `(B, D)`: the channels that the model is to set to 0.
+
+    Attributes:
+        width: D.
+        spans: how long and how many.
+    """
+
+    width: int
+    spans: SpanSettings = field(default_factory=lambda: SpanSettings(prob=0.5, length=64, min_masks=0))
+
+    def draw(self, batch: Batch, seed: int) -> Batch:
+        """Draws `mask.feat`."""
+        sources = streams(seed, batch.epoch, "mask.feat", batch.ids, self.width, self.spans)
+        mask = span_mask([self.width] * len(batch.ids), self.width, self.spans, sources)
+        return with_draws(batch, {"mask.feat": mask})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Features(Transform):
+    """Compute Kaldi filter banks or MFCC of the waves, which stay in the batch."""
+
+    config: FbankConfig | MfccConfig
+
+    def draw(self, batch: Batch, seed: int) -> Batch:  # noqa: ARG002
+        """The number of frames follows from the lengths."""
+        assert batch.lengths is not None
+        config = self.config.fbank if isinstance(self.config, MfccConfig) else self.config
+        return replace(batch, feature_lengths=num_frames(batch.lengths, config))
+
+    def __call__(self, batch: Batch) -> Batch:
+        """Compute."""
+        waves, lengths = waves_of(batch)
+        if isinstance(self.config, MfccConfig):
+            features, feature_lengths = mfcc(waves, lengths, self.config)
+        else:
+            features, feature_lengths = fbank(waves, lengths, self.config)
+        return replace(batch, features=features, feature_lengths=feature_lengths)

@@ -1,0 +1,170 @@
+"""A CTC network run over many recordings: windows of all of them together, sorted by length, in padded batches.
+
+B batch, T samples, F frames, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from speechkit.decode.ctc import FrameClock
+from speechkit.decode.vocabulary import Vocabulary
+from speechkit.decode.windows import OVERLAP_SECONDS, WINDOW_SECONDS, Window, WindowSettings, cut
+from speechkit.errors import ModelError
+from speechkit.pipelines.device import DtypeName, choose_device, choose_dtype
+from speechkit.pipelines.recordings import Recording, Samples
+from speechkit.pipelines.sources import Source
+
+_LONGEST_FIELD = 16_000  # samples; one frame of a network at 20 ms sees 400
+
+
+class CTCModel(Protocol):
+    """A network from waves `(B, T)` and lengths `(B,)` to logits `(B, F, V)` and lengths `(B,)` in frames."""
+
+    @property
+    def encoder(self) -> Any:
+        """With `config.sample_rate`, `config.waveform_eps`, `frame_rate` and `num_frames(lengths)`."""
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """What the V columns stand for."""
+
+    def __call__(self, waves: Tensor, lengths: Tensor) -> Any:
+        """Logits and their lengths."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Piece:
+    """A window of a recording, ready for the network.
+
+    Attributes:
+        owner: which recording it belongs to.
+        window: which frames of it count.
+        samples: float32 `(T,)`.
+    """
+
+    owner: int
+    window: Window
+    samples: Samples
+
+
+class Recognizer:
+    """A CTC network with what has to be known to feed it.
+
+    Args:
+        model: see `CTCModel`; moved to the device.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+        dtype: of the network's matrix products.
+        batch_seconds: padded seconds of audio in a batch.
+        window_seconds: a longer recording is cut into windows of this length.
+        overlap_seconds: what windows share on each side.
+
+    Raises:
+        ModelError: the network has no CTC head.
+        UsageError: there is no such device.
+    """
+
+    def __init__(
+        self,
+        model: CTCModel,
+        *,
+        device: str = "auto",
+        dtype: DtypeName = "auto",
+        batch_seconds: float = 120.0,
+        window_seconds: float = WINDOW_SECONDS,
+        overlap_seconds: float = OVERLAP_SECONDS,
+    ) -> None:
+        if not isinstance(getattr(model, "vocabulary", None), Vocabulary):
+            raise ModelError(
+                f"a {type(model).__name__} has no CTC head with a vocabulary and writes no text",
+                hint="give a model that was fine-tuned with CTC",
+                code="model.kind",
+            )
+        self.model = model
+        self.device = choose_device(device)
+        self.dtype = choose_dtype(dtype, self.device)
+        if isinstance(model, nn.Module):
+            model.to(self.device).eval()
+        self.vocabulary = model.vocabulary
+        self.sample_rate: int = model.encoder.config.sample_rate
+        self.batch_samples = batch_seconds * self.sample_rate
+        hop, field = round(self.sample_rate / model.encoder.frame_rate), _field_samples(model.encoder)
+        self.clock = FrameClock(hop_samples=hop, field_samples=field, sample_rate=self.sample_rate)
+        self.settings = WindowSettings.from_seconds(
+            hop_samples=hop,
+            field_samples=field,
+            sample_rate=self.sample_rate,
+            window_seconds=window_seconds,
+            overlap_seconds=overlap_seconds,
+        )
+
+    def open(self, source: Source) -> Recording:
+        """The source as this network wants it."""
+        return Recording(source, sample_rate=self.sample_rate, eps=self.model.encoder.config.waveform_eps)
+
+    def pieces(self, recording: Recording, owner: int = 0) -> Iterator[Piece]:
+        """The windows of a recording; none when it is shorter than one frame."""
+        for window, samples in cut(recording.pieces(), self.settings):
+            if len(samples) >= self.settings.field_samples:
+                yield Piece(owner=owner, window=window, samples=samples)
+
+    def run(self, pieces: Sequence[Piece]) -> Iterator[list[tuple[Piece, Tensor]]]:
+        """Give each piece the float32 logits `(F, V)` of its frames that count, on the device, batch by batch.
+
+        Raises:
+            ModelError: the device has too little memory for a batch.
+        """
+        ordered = sorted(pieces, key=lambda piece: len(piece.samples), reverse=True)
+        while ordered:
+            size = max(1, int(self.batch_samples // len(ordered[0].samples)))
+            batch, ordered = ordered[:size], ordered[size:]
+            yield list(zip(batch, self._logits(batch), strict=True))
+
+    def _logits(self, batch: Sequence[Piece]) -> list[Tensor]:
+        lengths = torch.tensor([len(piece.samples) for piece in batch])
+        waves = torch.zeros(len(batch), int(lengths[0]))
+        for row, piece in zip(waves, batch, strict=True):
+            row[: len(piece.samples)] = torch.from_numpy(np.ascontiguousarray(piece.samples))
+        try:
+            with (
+                torch.inference_mode(),
+                torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32),
+            ):
+                output = self.model(waves.to(self.device), lengths.to(self.device))
+        except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error):
+                seconds = waves.numel() / self.sample_rate
+                raise ModelError(
+                    f"not enough memory on {self.device} for a batch of {seconds:.0f} s of audio",
+                    hint="lower --batch-seconds",
+                    code="model.memory",
+                ) from error
+            raise
+        rows = zip(batch, output.logits.float(), output.lengths.tolist(), strict=True)
+        return [logits[:length][piece.window.first_frame : piece.window.end_frame] for piece, logits, length in rows]
+
+
+def load_recognizer(
+    name: str | Path, *, device: str = "auto", offline: bool = False, vocab: str | Path | None = None, **options: Any
+) -> Recognizer:
+    """Load a model by name, path or hub id for recognition; `options` are those of `Recognizer`."""
+    from speechkit.models import load
+
+    return Recognizer(load(name, offline=offline, vocab=vocab), device=device, **options)
+
+
+def _field_samples(encoder: Any) -> int:
+    """The fewest samples that make a frame."""
+    frames = encoder.num_frames(torch.arange(1, _LONGEST_FIELD))
+    found = next(itertools.islice(torch.nonzero(frames > 0), 1), None)
+    if found is None:
+        raise ValueError(f"a frame sees more than {_LONGEST_FIELD} samples")
+    return int(found) + 1

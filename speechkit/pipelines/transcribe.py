@@ -1,0 +1,218 @@
+"""Recordings in, transcripts out, in the order of the inputs and in bounded memory.
+
+F frames, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path as FilePath
+from typing import BinaryIO, cast
+
+import numpy as np
+from torch import Tensor
+
+from speechkit.audio.files import Channel
+from speechkit.decode.ctc import Floats, Path, Span, align, best_path, path_spans, prefix_beam, word_times
+from speechkit.errors import SpeechkitError
+from speechkit.pipelines.device import DtypeName
+from speechkit.pipelines.recognizer import CTCModel, Piece, Recognizer, load_recognizer
+from speechkit.pipelines.recordings import Recording
+from speechkit.pipelines.sources import Failure, Source
+from speechkit.pipelines.transcript import Transcript, Word, segments_of
+
+log = logging.getLogger(__name__)
+
+_POOL_BATCHES = 4  # so many batches of windows are sorted by length together
+
+Progress = Callable[[float], None]  # told the seconds of audio just worked on
+
+
+@dataclass(kw_only=True, slots=True)
+class _Job:
+    """An input on its way: what was read of it and what the network said so far."""
+
+    source: Source
+    recording: Recording | None = None
+    parts: dict[int, Path | Floats] = field(default_factory=dict)  # by the first sample of the window
+    num_pieces: int = 0
+    read: bool = False
+    error: SpeechkitError | None = None
+
+    @property
+    def done(self) -> bool:
+        return self.error is not None or (self.read and len(self.parts) == self.num_pieces)
+
+
+class Transcriber:
+    """Writes down what is said in recordings.
+
+    Args:
+        recognizer: the network.
+        beam_size: prefixes of a beam search; None takes the best symbol of every frame.
+        name: of the model, for the transcripts.
+    """
+
+    def __init__(self, recognizer: Recognizer, *, beam_size: int | None = None, name: str = "") -> None:
+        self.recognizer = recognizer
+        self.beam_size = beam_size
+        self.name = name
+
+    def transcribe(self, sources: Iterable[Source], progress: Progress | None = None) -> Iterator[Transcript | Failure]:
+        """A result for each source, in their order, as they get ready.
+
+        Windows of several recordings share batches; their text is the same whatever the batch.
+
+        Raises:
+            ModelError: the device has too little memory.
+        """
+        waiting: deque[_Job] = deque()
+        jobs: dict[int, _Job] = {}
+        pool: list[Piece] = []
+        limit = _POOL_BATCHES * self.recognizer.batch_samples
+        for owner, source in enumerate(sources):
+            job = jobs[owner] = _Job(source=source)
+            waiting.append(job)
+            try:
+                for piece in self._read(job, owner):
+                    pool.append(piece)
+                    if sum(len(p.samples) for p in pool) >= limit:
+                        yield from self._run(pool, jobs, waiting, progress)
+                        pool = []
+                job.read = True
+            except SpeechkitError as error:
+                job.error = error
+                pool = [p for p in pool if p.owner != owner]
+            jobs = {number: j for number, j in jobs.items() if not j.done}
+            yield from self._ready(waiting)
+        yield from self._run(pool, jobs, waiting, progress)
+
+    def _read(self, job: _Job, owner: int) -> Iterator[Piece]:
+        job.recording = self.recognizer.open(job.source)
+        for piece in self.recognizer.pieces(job.recording, owner):
+            job.num_pieces += 1
+            yield piece
+
+    def _run(
+        self, pool: Sequence[Piece], jobs: dict[int, _Job], waiting: deque[_Job], progress: Progress | None
+    ) -> Iterator[Transcript | Failure]:
+        for batch in self.recognizer.run(pool):
+            for piece, logits in batch:
+                jobs[piece.owner].parts[piece.window.start] = self._keep(logits)
+            if progress:
+                clock = self.recognizer.clock
+                progress(sum(len(logits) for _, logits in batch) * clock.hop_samples / clock.sample_rate)
+            yield from self._ready(waiting)
+
+    def _keep(self, logits: Tensor) -> Path | Floats:
+        """What the search needs of the logits `(F, V)` of a window: one symbol a frame, or all for a beam."""
+        if self.beam_size is None:
+            return best_path(logits)
+        log_probs: Floats = logits.log_softmax(-1).cpu().numpy()
+        return log_probs
+
+    def _ready(self, waiting: deque[_Job]) -> Iterator[Transcript | Failure]:
+        while waiting and waiting[0].done:
+            job = waiting.popleft()
+            yield Failure(input=job.source.name, error=job.error) if job.error else self._transcript(job)
+
+    def _transcript(self, job: _Job) -> Transcript:
+        assert job.recording is not None
+        recording, recognizer = job.recording, self.recognizer
+        spans = self._decode([job.parts[start] for start in sorted(job.parts)])
+        timed = word_times(spans, recognizer.vocabulary, recognizer.clock, duration_s=recording.duration_s)
+        words = [Word(text=" " + w.text, start=w.start, end=w.end, probability=w.probability) for w in timed]
+        warnings = [recording.warning] if recording.warning else []
+        if not job.parts:
+            shortest = recognizer.clock.field_samples / recognizer.sample_rate
+            warnings.append(f"{recording.duration_s:.3f} s are too short for a frame of the model ({shortest:.3f} s)")
+        for note in recording.notes:
+            log.info("%s: %s", job.source.name, note)
+        return Transcript(
+            input=job.source.name,
+            text=recognizer.vocabulary.text([span.token for span in spans]),
+            segments=segments_of(words),
+            duration_s=recording.duration_s,
+            model=self.name,
+            warnings=tuple(warnings),
+            notes=recording.notes,
+        )
+
+    def _decode(self, parts: Sequence[Path | Floats]) -> list[Span]:
+        """Decode the joined frames once."""
+        blank = self.recognizer.vocabulary.blank
+        paths = [part for part in parts if isinstance(part, Path)]
+        if paths:
+            joined = Path(
+                ids=np.concatenate([p.ids for p in paths]), log_probs=np.concatenate([p.log_probs for p in paths])
+            )
+            return path_spans(joined, blank)
+        if not parts or self.beam_size is None:
+            return []
+        log_probs: Floats = np.concatenate([part for part in parts if not isinstance(part, Path)])
+        ids, _ = prefix_beam(log_probs, self.beam_size, blank=blank)[0]
+        return align(log_probs, ids, blank=blank)
+
+
+Input = str | FilePath | BinaryIO | Source
+
+
+def transcribe(
+    audio: Input | Sequence[Input],
+    model: str | FilePath | CTCModel,
+    *,
+    device: str = "auto",
+    dtype: DtypeName = "auto",
+    batch_seconds: float = 120.0,
+    beam_size: int | None = None,
+    channel: Channel = "mix",
+    vocab: str | FilePath | None = None,
+    offline: bool = False,
+) -> Transcript | list[Transcript]:
+    """Transcribe a recording, or several.
+
+    Args:
+        audio: a path or an open binary file, or a sequence of them.
+        model: a folder, a published file, a hub id, or a loaded network.
+        device: `auto`, `cpu`, `cuda`, …
+        dtype: of the network's matrix products.
+        batch_seconds: padded seconds of audio in a batch.
+        beam_size: prefixes of a beam search; None takes the best symbol of every frame.
+        channel: `mix`, `left`, `right` or a number.
+        vocab: a file of symbols for models published without.
+        offline: no network at all.
+
+    Returns:
+        A transcript, or a list of them in the order given.
+
+    Raises:
+        SpeechkitError: what is wrong with the first input that cannot be transcribed, or with the model.
+    """
+    if isinstance(model, str | FilePath):
+        recognizer = load_recognizer(
+            model, device=device, dtype=dtype, batch_seconds=batch_seconds, vocab=vocab, offline=offline
+        )
+        name = str(model)
+    else:
+        recognizer = Recognizer(model, device=device, dtype=dtype, batch_seconds=batch_seconds)
+        name = type(model).__name__
+    several = isinstance(audio, list | tuple)
+    inputs = cast("Sequence[Input]", audio if several else [audio])
+    sources = [_source(item, channel) for item in inputs]
+    transcripts = []
+    for result in Transcriber(recognizer, beam_size=beam_size, name=name).transcribe(sources):
+        if isinstance(result, Failure):
+            raise result.error
+        transcripts.append(result)
+    return transcripts if several else transcripts[0]
+
+
+def _source(item: Input, channel: Channel) -> Source:
+    if isinstance(item, Source):
+        return item
+    if isinstance(item, str | FilePath):
+        return Source.of_path(item, channel=channel)
+    return Source(name=getattr(item, "name", "-"), path=item, channel=channel)

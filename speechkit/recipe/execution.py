@@ -1,0 +1,399 @@
+"""Runs the stages of a plan: locks, temporary outputs, logs, records, and an end at the next safe point."""
+
+from __future__ import annotations
+
+import logging
+import resource
+import sys
+import time
+import traceback
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from speechkit import config as configuration
+from speechkit import files
+from speechkit.errors import InputError, OutputError, SpeechkitError, UsageError
+from speechkit.jobs import Interrupted
+from speechkit.recipe import record as records
+from speechkit.recipe.context import Console, Context
+from speechkit.recipe.environment import environment
+from speechkit.recipe.logs import stage_log, tail
+from speechkit.recipe.places import Places, in_exp
+from speechkit.recipe.planning import LOCK, Planned, Selection, empty, open_digests, plan
+from speechkit.recipe.record import Record
+from speechkit.recipe.signals import StopSignals
+from speechkit.recipe.stage import Recipe
+
+_DAY_SECONDS = 86400.0
+
+
+class StageFailed(SpeechkitError):
+    """A stage raised an error; the exit code is that of the error."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """How a run ended.
+
+    Args:
+        ran: numbers of the stages that ran to their end.
+        signal: the signal that ended it early.
+        next_stage: the stage to go on with, None when all are done.
+    """
+
+    ran: tuple[int, ...]
+    signal: int | None
+    next_stage: int | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resources:
+    """What a run may use: jobs of a stage, the device of those that want one, and the command line for the records."""
+
+    nj: int = 1
+    device: str = "auto"
+    command: str = ""
+
+
+def execute(
+    recipe: Recipe,
+    config: Any,
+    places: Places,
+    selection: Selection,
+    console: Console,
+    resources: Resources = Resources(),
+) -> Report:
+    """Run the selected stages that are not done, in the order of their numbers.
+
+    Args:
+        recipe: the stages.
+        config: an instance of the recipe's configuration.
+        places: the folders.
+        selection: which stages are to run.
+        console: is told how it goes.
+        resources: what may be used.
+
+    Raises:
+        Busy: another run holds the experiment, or an output that experiments share.
+        UsageError: the settings of a training that was begun have changed and it is not forced to start afresh.
+        InputError: an input is missing that no selected stage makes.
+        StageFailed: a stage raised an error.
+    """
+    selection.check(recipe)
+    if not places.exp.exists():  # a run that cannot begin leaves no folder
+        _refuse_missing(plan(recipe, config, places, selection))
+        try:
+            places.exp.mkdir(parents=True)
+        except OSError as error:
+            raise files.unwritable(places.exp, error) from error
+    with files.lock(places.exp / LOCK, places.shown("exp")), StopSignals(console.line) as signals:
+        return _Run(recipe, config, places, selection, console, resources, signals).run()
+
+
+class _Run:
+    """One call of `execute`."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        config: Any,
+        places: Places,
+        selection: Selection,
+        console: Console,
+        resources: Resources,
+        signals: StopSignals,
+    ) -> None:
+        self.recipe, self.config, self.places, self.selection = recipe, config, places, selection
+        self.console, self.resources, self.signals = console, resources, signals
+        self.digests = open_digests(places)
+
+    def run(self) -> Report:
+        """Go through the selected stages."""
+        planned = self._plan()
+        self._refuse_changed_training(planned)
+        _refuse_missing(planned)
+        self._write_config()
+        self._warn(planned)
+        ran: list[int] = []
+        unfinished: int | None = None
+        for number in [p.stage.number for p in planned if p.selected]:
+            this = _find(planned, number)
+            if self.signals.stopping():
+                unfinished = number
+                break
+            if not this.runs:
+                self._skip(this)
+                continue
+            finished = self._locked(this)
+            self.selection = replace(self.selection, force=self.selection.force - {number})
+            planned = self._plan()
+            if not finished:
+                unfinished = number
+                break
+            ran.append(number)
+        next_stage = self._next(planned) if unfinished is None else unfinished
+        return Report(ran=tuple(ran), signal=self.signals.received, next_stage=next_stage)
+
+    def _plan(self) -> list[Planned]:
+        planned = plan(self.recipe, self.config, self.places, self.selection, self.digests)
+        self.digests.save()
+        return planned
+
+    def _next(self, planned: list[Planned]) -> int | None:
+        last = max(p.stage.number for p in planned if p.selected)
+        later = [p for p in planned if p.stage.number > last and p.stage.group != "upload"]
+        return next((p.stage.number for p in later if p.state not in ("done", "skipped")), None)
+
+    def _refuse_changed_training(self, planned: list[Planned]) -> None:
+        for this in planned:
+            if this.stage.group == "train" and this.changed_settings and this.needs_force:
+                for line in this.changed_settings:
+                    self.console.line(f"  {line}")
+                raise _begun_otherwise(this, self.places)
+
+    def _write_config(self) -> None:
+        file = self.places.exp / "config.yaml"
+        text = configuration.dump(self.config)
+        if not file.is_file() or file.read_text(encoding="utf-8") != text:
+            files.write_text(file, text)
+
+    def _warn(self, planned: list[Planned]) -> None:
+        last = max(p.stage.number for p in planned if p.selected)
+        for this in planned:
+            if not this.selected and this.state == "stale" and 1 <= this.stage.number < last:
+                self.console.line(f"warning: {this.stage} is stale ({this.why}) and is not run")
+
+    def _skip(self, this: Planned) -> None:
+        if this.state == "skipped":
+            self.console.line(f"{this.stage}: {this.why}")
+            return
+        record = this.record
+        assert record is not None
+        if records.read(self.places.records / f"{this.stage.label}.json") != record:  # made by another experiment
+            replace(record, stage=this.stage.number).write(self.places.records)
+        self.console.line(f"{this.stage}: done {record.started[:16]}, skipped")
+        if this.code_changed:
+            text = f"code of stage {this.stage.number} changed since its last run"
+            self.console.line(f"note: {text} (bump its version or use --force-stage {this.stage.number})")
+
+    def _locked(self, this: Planned) -> bool:
+        """Run a stage under the locks of the outputs that it shares with other experiments."""
+        shared = [o for o in this.outputs.values() if not in_exp(o)]
+        with ExitStack() as locks:
+            for output in shared:
+                path = self.places.path(output).resolve()
+                try:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                except OSError as error:
+                    raise files.unwritable(path.parent, error) from error
+                locks.enter_context(files.lock(path.with_name(f".{path.name}.lock"), output))
+            planned = self._plan()
+            this = _find(planned, this.stage.number)
+            if not this.runs:  # another experiment has just made them
+                self._skip(this)
+                return True
+            if this.needs_force:
+                raise _begun_otherwise(this, self.places)
+            _refuse_missing(planned, this)
+            return self._stage(this)
+
+    def _stage(self, this: Planned) -> bool:
+        """Run a stage; tell whether it came to its end."""
+        stage = this.stage
+        work = self._work(this)
+        self._remove_leftovers(this)
+        attempt = _Attempt(this, self.places, self.resources)
+        attempt.write("running")
+        self.console.line(f"{stage}: {this.state}{f', {this.why}' if this.why else ''}")
+        self.signals.gentle = work is not None
+        unfinished: Literal["partial", "failed"] = "failed" if work is None else "partial"
+        log_file = self.places.exp / "log" / f"{stage.label}.log"
+        try:
+            with stage_log(log_file, self.resources.command, environment()) as log:
+                self._call(this, attempt, work, log, log_file)
+        except Interrupted as stop:
+            attempt.write(unfinished, attempt.note or str(stop))
+            self.console.line(f"{stage}: {attempt.note or stop}")
+            return False
+        except Exception as error:
+            with suppress(OutputError):  # the disk may be full
+                attempt.write("failed", _first_line(error))
+            raise self._failure(this, error, log_file) from error
+        except BaseException:
+            attempt.write(unfinished, attempt.note or "interrupted")
+            raise
+        finally:
+            self.signals.gentle = False
+        self.digests.forget()
+        digests = {n: self.digests.digest(self.places.path(o)) or "" for n, o in this.outputs.items()}
+        attempt.write("done", outputs=digests)
+        self.console.line(f"{stage}: done in {duration(attempt.seconds)}")
+        return True
+
+    def _call(self, this: Planned, attempt: _Attempt, work: Path | None, log: logging.Logger, log_file: Path) -> None:
+        with ExitStack() as stack:
+            outputs = {n: stack.enter_context(files.whole(self.places.path(o))) for n, o in this.outputs.items()}
+            context = Context(
+                inputs={n: self.places.path(i.path) for n, i in this.inputs.items() if i.path},
+                outputs=outputs,
+                work=work,
+                exp=self.places.exp,
+                egs=self.places.egs,
+                corpus_dir=self.places.corpus_dir,
+                device=self.resources.device if this.stage.gpu else "cpu",
+                nj=self.resources.nj,
+                log=log,
+                log_file=log_file,
+                console=self.console,
+                note=attempt.remember,
+                should_stop=self.signals.stopping if work is not None else lambda: False,
+            )
+            try:
+                this.stage.run(context, this.settings)
+                for name, path in outputs.items():
+                    if not path.exists():
+                        if self.signals.stopping():
+                            raise Interrupted("stopped")
+                        raise SpeechkitError(f"it made no {this.outputs[name]} (output {name})", code="recipe.output")
+            except Interrupted:
+                raise
+            except Exception:
+                log.info("%s", traceback.format_exc().rstrip())
+                raise
+            finally:
+                context.remove_scratch()
+
+    def _work(self, this: Planned) -> Path | None:
+        """The work folder: the one begun under the same key, else a new one; an old one is moved aside."""
+        if this.work is None:
+            return None
+        folder = self.places.path(this.work)
+        continues = this.record is not None and this.record.status != "done" and this.record.key == this.key
+        if not empty(folder) and (this.forced or not continues):
+            aside = folder.with_name(f"{folder.name}.old-{time.strftime('%Y%m%d-%H%M%S')}")
+            folder.rename(aside)
+            self.console.line(f"{this.stage}: begins afresh; {folder.name} is kept as {aside.name}")
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def _remove_leftovers(self, this: Planned) -> None:
+        for output in this.outputs.values():
+            for path in files.leftovers(self.places.path(output), older_than_seconds=_DAY_SECONDS):
+                files.remove(path)
+
+    def _failure(self, this: Planned, error: Exception, log_file: Path) -> StageFailed:
+        shown = self.places.shown(f"exp/log/{log_file.name}")
+        self.console.line(f"{this.stage}: failed; the last lines of {shown}:")
+        for line in tail(log_file):
+            self.console.line(f"  {line}")
+        hint = getattr(error, "hint", "") or f"the log is {log_file}; then go on with --stage {this.stage.number}"
+        failure = StageFailed(f"{this.stage}: {_first_line(error)}", hint=hint, code=getattr(error, "code", ""))
+        failure.exit_code = getattr(error, "exit_code", 1)
+        return failure
+
+
+class _Attempt:
+    """The record of a run in progress."""
+
+    def __init__(self, this: Planned, places: Places, resources: Resources) -> None:
+        before = this.record if this.state == "partial" else None
+        self.note = ""
+        self._folder = places.records
+        self._begun = time.time()
+        self._cpu = time.process_time()
+        self._seconds_before = before.seconds if before else 0.0
+        self._record = Record(
+            stage=this.stage.number,
+            name=this.stage.name,
+            status="running",
+            key=this.key,
+            parts=this.parts,
+            code=this.code,
+            command=resources.command,
+            corpus_dir=str(places.corpus_dir or ""),
+            device=resources.device if this.stage.gpu else "cpu",
+            environment=dict(environment()),
+            started=time.strftime("%Y-%m-%d %H:%M:%S"),
+        )
+
+    @property
+    def seconds(self) -> float:
+        """Wall time so far, of all runs that continue one another."""
+        return self._seconds_before + time.time() - self._begun
+
+    def remember(self, note: str) -> None:
+        """Note how far it is."""
+        self.note = note
+        self.write("running", note)
+
+    def write(
+        self,
+        status: Literal["running", "done", "partial", "failed"],
+        note: str = "",
+        outputs: dict[str, str] | None = None,
+    ) -> None:
+        """Write the record as it stands."""
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        replace(
+            self._record,
+            status=status,
+            note=note,
+            outputs=outputs or {},
+            seconds=round(self.seconds, 3),
+            user_seconds=round(time.process_time() - self._cpu, 3),
+            peak_memory_bytes=peak if sys.platform == "darwin" else peak * 1024,
+        ).write(self._folder)
+
+
+def duration(seconds: float) -> str:
+    """`00:04:11`."""
+    whole = round(seconds)
+    return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+def _refuse_missing(planned: list[Planned], only: Planned | None = None) -> None:
+    """Refuse to begin when a stage, or this one alone, lacks an input that none of the stages that will run makes."""
+    will_run = {p.stage.number for p in planned if p.runs and only is None}
+    for this in [only] if only else [p for p in planned if p.runs]:
+        for lack in this.missing:
+            maker = lack.maker
+            if maker is not None and maker.number in will_run:
+                continue
+            if maker is None:
+                raise InputError(f"{this.stage} needs {lack.path}, which no stage makes", code="recipe.input")
+            if lack.skipped:
+                message = f"{this.stage} needs {lack.path}, but {maker} is skipped: {lack.skipped}"
+                raise InputError(message, code="recipe.input")
+            first = min(_needed(_find(planned, maker.number), planned))
+            hint = f"run --stage {first} --stop-stage {this.stage.number}"
+            raise InputError(f"{this.stage} needs {lack.path}, which {maker} makes", hint=hint, code="recipe.input")
+
+
+def _needed(this: Planned, planned: list[Planned]) -> set[int]:
+    """The stages that must run before and with this one."""
+    numbers = {this.stage.number}
+    for lack in this.missing:
+        if lack.maker is not None:
+            numbers |= _needed(_find(planned, lack.maker.number), planned)
+    return numbers
+
+
+def _begun_otherwise(this: Planned, places: Places) -> UsageError:
+    changes = "; ".join(this.changed_settings or this.changes)
+    number = this.stage.number
+    return UsageError(
+        f"{places.shown('exp')}: {this.stage} ran with something else: {changes}",
+        hint=f"--tag NEW begins another experiment, --force-stage {number} trains this one afresh",
+        code="recipe.changed",
+    )
+
+
+def _find(planned: list[Planned], number: int) -> Planned:
+    return next(p for p in planned if p.stage.number == number)
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).partition("\n")[0]
+    return text if isinstance(error, SpeechkitError) else f"{type(error).__name__}: {text}"

@@ -1,0 +1,48 @@
+"""What is done to the audio of training batches, from settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from speechkit.data.utterance import Utterance
+
+if TYPE_CHECKING:
+    from speechkit.data.transforms import Transform
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AugmentSettings:
+    """Changes of waveforms in training; by default there are none.
+
+    Attributes:
+        speed: factors to play utterances at; pitch moves along.
+        volume_db: utterances get louder or softer by up to so much.
+        noise_prob: share of the utterances that get a noise of `noise_set`.
+        noise_db: lowest and highest ratio of speech to noise.
+    """
+
+    speed: tuple[float, ...] = ()
+    volume_db: float = 0.0
+    noise_prob: float = 0.0
+    noise_db: tuple[float, float] = (10.0, 30.0)
+
+
+def waveform_transforms(
+    settings: AugmentSettings, noises: Sequence[Utterance], waveform_eps: float | None
+) -> list[Transform]:
+    """Speed, noise, volume and, for models that want it, normalization, as far as the settings ask for them."""
+    from speechkit.data.transforms import Noise, Normalize, Speed, Volume
+
+    transforms: list[Transform] = []
+    if settings.speed:
+        transforms.append(Speed(factors=settings.speed))
+    if settings.noise_prob:
+        low, high = settings.noise_db
+        transforms.append(Noise(utterances=tuple(noises), prob=settings.noise_prob, low_db=low, high_db=high))
+    if settings.volume_db:
+        transforms.append(Volume(low_db=-settings.volume_db, high_db=settings.volume_db))
+    if waveform_eps is not None:
+        transforms.append(Normalize(eps=waveform_eps))
+    return transforms

@@ -1,0 +1,257 @@
+"""Fine-tuning with CTC, averaging what was kept, and reading test sets with the result."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from speechkit import draws
+from speechkit.data.plan import PlanSettings
+from speechkit.data.span_mask import SpanSettings
+from speechkit.data.utterance import Utterance, read_utterances
+from speechkit.files import write_text
+from speechkit.jobs import Interrupted
+from speechkit.models.wavlm.config import WavLMConfig
+from speechkit.recipe.context import Context
+from speechkit.stages.augment import AugmentSettings, waveform_transforms
+from speechkit.train.settings import TrainSettings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FinetuneSettings:
+    """How a CTC model is trained.
+
+    Attributes:
+        batch: how utterances are packed.
+        micro_batches: of a step.
+        augment: changes of the waveforms.
+        mask: of frames.
+        channel_mask: of channels.
+        dropout: of the encoder, in place of that of pre-training; so are the next three.
+        attention_dropout: see there.
+        activation_dropout: see there.
+        layer_drop: see there.
+        final_dropout: before the head.
+        train: of the loop.
+        workers: processes that read audio; 0 reads beside the training.
+        cache: keep all audio in memory.
+    """
+
+    batch: PlanSettings = field(default_factory=lambda: PlanSettings(batch_seconds=200.0))
+    micro_batches: int = 8
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
+    mask: SpanSettings = field(default_factory=lambda: SpanSettings(prob=0.65))
+    channel_mask: SpanSettings = field(default_factory=lambda: SpanSettings(prob=0.5, length=64, min_masks=0))
+    dropout: float = 0.0
+    attention_dropout: float = 0.0
+    activation_dropout: float = 0.1
+    layer_drop: float = 0.1
+    final_dropout: float = 0.0
+    train: TrainSettings = field(default_factory=lambda: TrainSettings(max_steps=80000))
+    workers: int = 0
+    cache: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CTCTraining:
+    """What stage 30 reads.
+
+    Attributes:
+        model: the encoder, with random weights where there is no input `init`.
+        finetune: how.
+        seed: of all draws.
+    """
+
+    model: WavLMConfig
+    finetune: FinetuneSettings
+    seed: int
+
+
+def finetune(context: Context, settings: CTCTraining) -> None:
+    """Train a CTC head and its encoder; what was kept goes to the output `weights`, ready to be averaged."""
+    from speechkit.models import save
+    from speechkit.objectives.ctc import CTC
+    from speechkit.objectives.layer_drop import LayerDrop
+    from speechkit.train.loop import train
+
+    model = _model(context, settings)
+    encoder = model.encoder.config.encoder
+    layer_drop = LayerDrop(num_layers=encoder.num_layers, probability=encoder.layer_drop, seed=settings.seed)
+    objective = CTC(num_frames=model.encoder.num_frames, layer_drop=layer_drop if encoder.layer_drop else None)
+    assert context.work is not None
+    with context.progress(settings.finetune.train.max_steps or 0, "step") as progress:
+        result = train(
+            model,
+            objective,
+            _training_batches(context, settings, model),
+            settings.finetune.train,
+            out=context.work,
+            validate=_Validation(context, model, objective),
+            progress=progress.update,
+            should_stop=context.should_stop,
+        )
+    if result.interrupted:
+        raise Interrupted
+    context.log.info("best: %.4f, kept %s", result.best_value or 0.0, ", ".join(p.name for p in result.best))
+    save(model, context.outputs["weights"])
+    (context.outputs["weights"] / "model.safetensors").unlink()
+    for path in result.best or result.last[:1]:
+        shutil.copy2(path, context.outputs["weights"])
+    shutil.copy2(context.work / "metrics.jsonl", context.outputs["metrics"])
+
+
+def _model(context: Context, settings: CTCTraining) -> Any:
+    import torch
+
+    from speechkit.models import load
+    from speechkit.models.wavlm.heads import WavLMForCTC
+    from speechkit.pipelines.device import choose_device
+    from speechkit.tokenizers.text import TextTokenizer
+
+    torch.manual_seed(draws.torch_seed(settings.seed, 0, "init", "finetune"))
+    vocabulary = TextTokenizer.load(context.inputs["tokens"]).vocabulary
+    start = load(context.inputs["init"]) if "init" in context.inputs else None
+    encoder = getattr(start, "encoder", start)
+    config = regularized(encoder.config if encoder else settings.model, settings.finetune)
+    model = WavLMForCTC.of(config, vocabulary, final_dropout=settings.finetune.final_dropout)
+    if encoder is not None:
+        model.encoder.load_state_dict(encoder.state_dict())
+    return model.to(choose_device(context.device))
+
+
+def regularized(config: WavLMConfig, settings: FinetuneSettings) -> WavLMConfig:
+    """The network with the dropouts of fine-tuning."""
+    encoder = replace(
+        config.encoder,
+        dropout=settings.dropout,
+        attention_dropout=settings.attention_dropout,
+        activation_dropout=settings.activation_dropout,
+        layer_drop=settings.layer_drop,
+    )
+    return replace(config, encoder=encoder, input_dropout=settings.dropout)
+
+
+def _training_batches(context: Context, settings: CTCTraining, model: Any) -> Any:
+    from speechkit.data.transforms import ChannelMask, SpanMask
+
+    s, config = settings.finetune, model.encoder.config
+    noises = read_utterances(context.inputs["noise"]) if "noise" in context.inputs else []
+    transforms = waveform_transforms(s.augment, noises, config.waveform_eps)
+    if s.mask.prob:
+        transforms.append(SpanMask(num_frames=model.encoder.num_frames, spans=s.mask))
+    if s.channel_mask.prob:
+        transforms.append(ChannelMask(width=config.encoder.dim, spans=s.channel_mask))
+    return _loader(
+        read_utterances(context.inputs["train"]), context, model, s.batch, transforms, settings.seed,
+        micro_batches=s.micro_batches, workers=s.workers, cache=s.cache, bad_cuts=context.exp / "log" / "bad_cuts.jsonl",
+    )  # fmt: skip
+
+
+def _loader(
+    utterances: Sequence[Utterance],
+    context: Context,
+    model: Any,
+    batch: PlanSettings,
+    transforms: Sequence[Any],
+    seed: int,
+    **options: Any,
+) -> Any:
+    from speechkit.data.labels import Labels
+    from speechkit.data.loader import Loader
+    from speechkit.data.plan import Plan
+    from speechkit.tokenizers.text import TextTokenizer
+
+    rate = model.encoder.config.sample_rate
+    tokenizer = TextTokenizer.load(context.inputs["tokens"])
+    labels = {"tokens": Labels(values={u.id: tokenizer.encode(u.text or "") for u in utterances})}
+    plan = Plan([u.id for u in utterances], [round(u.duration_s * rate) for u in utterances], rate, batch, seed)
+    device = next(model.parameters()).device
+    return Loader(utterances, plan, transforms, sample_rate=rate, device=device, labels=labels, **options)
+
+
+class _Validation:
+    """Loss and error rate of the held-out set, with one text to look at."""
+
+    def __init__(self, context: Context, model: Any, objective: Any) -> None:
+        self.utterances = read_utterances(context.inputs["dev"])
+        transforms = waveform_transforms(AugmentSettings(), [], model.encoder.config.waveform_eps)
+        self.loader = _loader(
+            self.utterances, context, model, PlanSettings(batch_seconds=120.0), transforms, 0, cache=True
+        )
+        self.objective = objective
+
+    def __call__(self, model: Any) -> Mapping[str, float | str]:
+        from speechkit.decode.ctc import greedy
+        from speechkit.metrics.wer import score
+        from speechkit.train.evaluate import evaluate
+
+        values: dict[str, float | str] = dict(evaluate(model, self.objective, self.loader.once()))
+        hypotheses = {}
+        for batch in self.loader.once():
+            output = model(batch.waves, batch.lengths)
+            for id, ids in zip(batch.ids, greedy(output.logits, output.lengths, blank=model.vocabulary.blank), strict=True):
+                hypotheses[id] = model.vocabulary.text(ids)
+        references = {u.id: u.text or "" for u in self.utterances}
+        return values | {"wer": 100 * score(references, hypotheses).counts.rate}
+
+
+def average_weights(context: Context, _: None) -> None:
+    """Average what fine-tuning kept into the model of the experiment."""
+    from speechkit.models import build, save
+    from speechkit.train.average import average
+
+    folder = context.inputs["weights"]
+    kept = sorted(folder.glob("step-*.safetensors"))
+    model = build(folder)
+    model.load_state_dict(average(kept))
+    context.log.info("the mean of %d: %s", len(kept), ", ".join(p.stem for p in kept))
+    saved = context.scratch / "model"
+    save(model, saved)
+    for name, output in context.outputs.items():
+        shutil.move(saved / name, output)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecodeSettings:
+    """How test sets are read.
+
+    Attributes:
+        batch_seconds: padded seconds of a batch.
+        beam_size: of the prefix beam search; None: the best path.
+    """
+
+    batch_seconds: float = 120.0
+    beam_size: int | None = None
+
+
+def decode(context: Context, settings: DecodeSettings) -> None:
+    """Read every input `set …` with the experiment's model: references and hypotheses as Kaldi `text` files."""
+    from speechkit.pipelines.recognizer import load_recognizer
+    from speechkit.pipelines.sources import Failure, Source
+    from speechkit.pipelines.transcribe import Transcriber
+
+    recognizer = load_recognizer(
+        context.inputs["model"].parent, device=context.device, batch_seconds=settings.batch_seconds
+    )
+    transcriber = Transcriber(recognizer, beam_size=settings.beam_size)
+    for name, output in context.outputs.items():
+        utterances = [u for u in read_utterances(context.inputs[name]) if u.text is not None]
+        output.mkdir()
+        lines = []
+        with context.progress(len(utterances), "utterance") as progress:
+            sources = (Source.of_utterance(u) for u in utterances)
+            for utterance, result in zip(utterances, transcriber.transcribe(sources), strict=True):
+                if isinstance(result, Failure):
+                    raise result.error
+                lines.append({"id": utterance.id, "ref": utterance.text, "hyp": result.text.strip()})
+                lines[-1] |= {"speaker": utterance.speaker, "seconds": round(utterance.duration_s, 3)}
+                progress.advance()
+        lines.sort(key=lambda line: str(line["id"]))
+        write_text(output / "ref", "".join(f"{line['id']} {line['ref']}\n" for line in lines))
+        write_text(output / "text", "".join(f"{line['id']} {line['hyp']}\n" for line in lines))
+        write_text(output / "utterances.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+

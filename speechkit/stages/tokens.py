@@ -1,0 +1,81 @@
+"""Transcripts to tokens, and out with what no alignment can reach."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from speechkit.data.utterance import read_utterances, write_utterances
+from speechkit.errors import InputError
+from speechkit.recipe.context import Context
+from speechkit.recipe.stage import Stage
+from speechkit.stages.corpus import write_dropped
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenSettings:
+    """What a token is.
+
+    Attributes:
+        kind: whole words, characters, or sentencepiece pieces.
+        size: the number of pieces.
+    """
+
+    kind: Literal["words", "characters", "sentencepiece"] = "characters"
+    size: int = 1000
+
+
+def learn_tokens(frame_rate: float) -> Stage[Any, TokenSettings]:
+    """Stage 5: a tokenizer from the transcripts of `train_set`, and the lists that CTC can be trained on.
+
+    Args:
+        frame_rate: of the encoder, for what fits into its frames.
+    """
+
+    def run(context: Context, settings: TokenSettings) -> None:
+        from speechkit.tokenizers.text import learn
+
+        train = read_utterances(context.inputs["train"])
+        tokenizer = learn([u.text for u in train if u.text], settings.kind, settings.size)
+        tokenizer.save(context.outputs["tokens"])
+        context.log.info("%d tokens (%s)", len(tokenizer.vocabulary), settings.kind)
+        dropped = []
+        for name in ("train", "dev"):
+            kept = []
+            for u in read_utterances(context.inputs[name]):
+                try:
+                    tokens = tokenizer.encode(u.text or "")
+                    reason = _unreachable(tokens, u.duration_s * frame_rate)
+                except InputError as error:
+                    reason = error.message
+                if reason:
+                    dropped.append((u.id, reason, name))
+                else:
+                    kept.append(u)
+            if not kept:
+                raise InputError(f"{name}: no transcript can be used: {dropped[-1][1]}", code="text.empty")
+            write_utterances(context.outputs[name], kept)
+        write_dropped(context, dropped)
+
+    return Stage(
+        number=5,
+        name="learn_tokens",
+        group="data",
+        inputs={"train": "exp/lists/{train_set}.jsonl", "dev": "exp/lists/{dev_set}.jsonl"},
+        outputs={
+            "tokens": "exp/tokens",
+            "train": "exp/finetune/train.jsonl",
+            "dev": "exp/finetune/dev.jsonl",
+            "dropped": "exp/finetune/dropped.tsv",
+        },
+        settings=lambda c: c.tokens,
+        run=run,
+    )
+
+
+def _unreachable(tokens: list[int], num_frames: float) -> str:
+    """Why CTC cannot align so many tokens: it needs a frame for each, and one between equal neighbors."""
+    if not tokens:
+        return "no words"
+    needed = len(tokens) + sum(a == b for a, b in zip(tokens, tokens[1:], strict=False))
+    return f"{len(tokens)} tokens need {needed} frames, there are {num_frames:.1f}" if needed > num_frames - 1 else ""

@@ -1,0 +1,175 @@
+"""Hidden units: k-means over MFCC or over a layer of an encoder, and a label for every frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from speechkit.data.utterance import Utterance
+from speechkit.errors import InputError
+from speechkit.files import whole
+from speechkit.recipe.context import Context
+from speechkit.stages.corpus import read_lists
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+_BATCH_SECONDS = 120.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UnitSettings:
+    """What units are made of.
+
+    Attributes:
+        clusters: of k-means.
+        layer: of the encoder, counted from 1 (0 is what enters the first); without an encoder MFCC are used.
+        frame_shift_ms: of the MFCC.
+        max_frames: frames that k-means keeps in memory.
+        seed: of its draws.
+    """
+
+    clusters: int = 100
+    layer: int = 6
+    frame_shift_ms: float = 10.0
+    max_frames: int = 1_000_000
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Frames:
+    """The frames of some utterances, and whose they are.
+
+    Attributes:
+        ids: of the utterances.
+        counts: frames of each.
+        features: float `(N, D)`, all their frames one after the other.
+    """
+
+    ids: list[str]
+    counts: list[int]
+    features: Tensor
+
+
+class FeatureReader:
+    """MFCC, or the states of a layer, of whole utterances in padded batches.
+
+    Args:
+        settings: which.
+        encoder: a model that `speechkit.load` reads; None: MFCC.
+        device: where to compute.
+    """
+
+    def __init__(self, settings: UnitSettings, encoder: Path | None, device: str) -> None:
+        from speechkit.models import load
+        from speechkit.pipelines.device import choose_device
+
+        self.settings = settings
+        self.device = choose_device(device)
+        model = load(encoder, device=str(self.device)).eval() if encoder else None
+        self.encoder: Any = getattr(model, "encoder", model)
+
+    @property
+    def sample_rate(self) -> int:
+        """Of the audio that features are made of, in Hz."""
+        rate: int = self.encoder.config.sample_rate if self.encoder else 16000
+        return rate
+
+    @property
+    def label_rate(self) -> float:
+        """Frames a second."""
+        rate: float = self.encoder.frame_rate if self.encoder else 1000 / self.settings.frame_shift_ms
+        return rate
+
+    def read(self, utterances: Sequence[Utterance]) -> Iterator[Frames]:
+        """The frames of all utterances, each once, always in the same order."""
+        import torch
+
+        from speechkit.data.loader import Loader
+        from speechkit.data.plan import Plan, PlanSettings
+        from speechkit.data.transforms import Normalize
+
+        ids, sizes = [u.id for u in utterances], [round(u.duration_s * self.sample_rate) for u in utterances]
+        plan = Plan(ids, sizes, self.sample_rate, PlanSettings(batch_seconds=_BATCH_SECONDS), self.settings.seed)
+        eps = self.encoder.config.waveform_eps if self.encoder else None
+        transforms = [] if eps is None else [Normalize(eps=eps)]
+        loader = Loader(utterances, plan, transforms, sample_rate=self.sample_rate, device=self.device)
+        with torch.inference_mode():
+            for batch in loader.once():
+                assert batch.waves is not None
+                assert batch.lengths is not None
+                features, lengths = self._compute(batch.waves, batch.lengths)
+                valid = torch.arange(features.shape[1], device=features.device) < lengths.to(features.device)[:, None]
+                yield Frames(ids=batch.ids, counts=lengths.tolist(), features=features[valid])
+
+    def _compute(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        from speechkit.audio.mfcc import hubert_mfcc
+
+        if self.encoder is None:
+            return hubert_mfcc(waves, lengths, frame_shift_ms=self.settings.frame_shift_ms)
+        states = self.encoder(waves, lengths, last_layer=self.settings.layer)
+        return states.output, states.lengths
+
+
+def learn_units(context: Context, settings: UnitSettings) -> None:
+    """Learn k-means on the utterances of the inputs `lists …`; the input `encoder` is used where there is one."""
+    from speechkit.tokenizers.kmeans import fit
+
+    reader = FeatureReader(settings, context.inputs.get("encoder"), context.device)
+    utterances = read_lists(_lists(context))
+    kmeans = fit(
+        lambda: (frames.features for frames in reader.read(utterances)),
+        settings.clusters,
+        settings.seed,
+        max_frames=settings.max_frames,
+    )
+    context.log.info("%d clusters of %d frames, inertia %.5g", settings.clusters, kmeans.frames, kmeans.inertia)
+    kmeans.save(context.outputs["kmeans"])
+
+
+def label_units(context: Context, settings: UnitSettings) -> None:
+    """Write the unit of every frame of the inputs `lists …`: a line `id unit unit …` for each utterance."""
+    from speechkit.tokenizers.kmeans import KMeans
+
+    reader = FeatureReader(settings, context.inputs.get("encoder"), context.device)
+    kmeans = KMeans.load(context.inputs["kmeans"], reader.device)
+    utterances = read_lists(_lists(context))
+    units: dict[str, NDArray[Any]] = {}
+    with context.progress(len(utterances), "utterance") as progress:
+        for frames in reader.read(utterances):
+            labels = kmeans.labels(frames.features).cpu()
+            rows = [row.numpy() for row in labels.split(frames.counts)]
+            units |= dict(zip(frames.ids, rows, strict=True))
+            progress.advance(len(rows))
+    write_units(context.outputs["units"], units, reader.label_rate)
+
+
+def write_units(path: Path, units: dict[str, NDArray[Any]], rate: float) -> None:
+    """Write units as text, sorted by id, with their rate in the first line."""
+    with whole(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.write(f"# units per second: {rate:g}\n")
+        for id in sorted(units):
+            file.write(f"{id} {' '.join(map(str, units[id].tolist()))}\n")
+
+
+def read_units(path: Path) -> tuple[dict[str, NDArray[Any]], float]:
+    """Read what `write_units` wrote: the units by id, int64, and their rate.
+
+    Raises:
+        InputError: it is no such file.
+    """
+    import numpy as np
+
+    with path.open(encoding="utf-8") as file:
+        first = file.readline()
+        if not first.startswith("# units per second:"):
+            raise InputError(f"{path}:1: expected '# units per second: …'", code="data.units")
+        rows = (line.partition(" ") for line in file)
+        return {id: np.array(text.split(), dtype=np.int64) for id, _, text in rows}, float(first.partition(":")[2])
+
+
+def _lists(context: Context) -> list[Path]:
+    return [path for name, path in context.inputs.items() if name.startswith("lists")]

@@ -1,0 +1,77 @@
+"""What a training is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from speechkit.errors import UsageError
+from speechkit.train.schedules import ScheduleSettings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainSettings:
+    """Settings of the loop. The optimizer is AdamW; its defaults are those of HuBERT's and WavLM's pre-training.
+
+    Attributes:
+        max_steps: optimizer steps; None: as many as `max_minutes` allow. With both, whichever is less.
+        max_minutes: a budget: 20 steps are timed before the first one and the number of steps is computed from them,
+            once; the schedule counts steps. Validation comes on top.
+        learning_rate: the peak.
+        schedule: of the learning rate.
+        betas: of AdamW.
+        eps: of AdamW.
+        weight_decay: of AdamW; on every parameter, decoupled from the gradient, as in fairseq's Adam.
+        clip: largest norm of the gradient; None: it is not clipped.
+        dtype: `auto` is bfloat16 where a half-second trial finds it faster.
+        frozen: parameters whose names begin so are never trained.
+        freeze_steps: for so many steps, those of `freeze_first` are not trained.
+        freeze_first: beginnings of names, as in `frozen`.
+        ema: decay of the running average of the weights that is validated and exported; 0: the weights themselves.
+        validate_every: steps between validations. The weights are kept at each of them.
+        best: which value of the validation ranks weights, the least being best.
+        keep_best: how many of the best weights are kept.
+        keep_last: how many of the newest weights are kept.
+        save_minutes: a checkpoint to continue from is written so often, besides at validations and at the end.
+        log_every: steps between rows of metrics.jsonl.
+        seed: of dropout.
+    """
+
+    max_steps: int | None = None
+    max_minutes: float | None = None
+    learning_rate: float = 5e-4
+    schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+    betas: tuple[float, float] = (0.9, 0.98)
+    eps: float = 1e-6
+    weight_decay: float = 0.01
+    clip: float | None = None
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    frozen: tuple[str, ...] = ()
+    freeze_steps: int = 0
+    freeze_first: tuple[str, ...] = ("encoder.",)
+    ema: float = 0.0
+    validate_every: int = 1000
+    best: str = "loss"
+    keep_best: int = 1
+    keep_last: int = 1
+    save_minutes: float = 30.0
+    log_every: int = 50
+    seed: int = 0
+
+    def check(self) -> None:
+        """See that the values make sense.
+
+        Raises:
+            UsageError: they do not.
+        """
+        if self.max_steps is None and self.max_minutes is None:
+            raise UsageError("train: neither max_steps nor max_minutes is set", hint="set train.max_steps=1000")
+        if self.max_steps is not None and self.max_steps < 1:
+            raise UsageError(f"train.max_steps: {self.max_steps} is not positive")
+        if self.max_minutes is not None and self.max_minutes <= 0:
+            raise UsageError(f"train.max_minutes: {self.max_minutes} is not positive")
+        for name in ("validate_every", "log_every", "keep_last"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"train.{name}: {getattr(self, name)} is not positive")
+        if not 0 <= self.ema < 1:
+            raise UsageError(f"train.ema: {self.ema} is not in [0, 1)")

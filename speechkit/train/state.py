@@ -1,0 +1,146 @@
+"""Checkpoints to continue a training from: folders `step-00001000` that are whole, or passed over.
+
+A folder holds model.safetensors, optimizer.safetensors, average.safetensors (where the weights are averaged) and
+state.json with the digests of the others.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from speechkit.errors import UsageError
+from speechkit.files import remove, sha256, whole, write_json
+from speechkit.train.settings import TrainSettings
+
+log = logging.getLogger(__name__)
+
+_KEPT = 2  # the newest, and the one before it in case the newest is damaged
+_FREE = ("log_every", "save_minutes")  # settings that may change in the middle
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Snapshot:
+    """Weights that were kept: after how many steps, and the value that ranks them (None without validation)."""
+
+    step: int
+    value: float | None
+
+
+@dataclass(kw_only=True, slots=True)
+class TrainState:
+    """Where a training stands. All that is drawn is addressed, so there are no generators to remember.
+
+    Attributes:
+        step: optimizer steps made, and the next one's number.
+        max_steps: of the whole training, decided once.
+        dtype: `float32` or `bfloat16`, decided once.
+        seconds: spent in steps.
+        audio_seconds: seen.
+        skipped: steps left out because a loss or gradient was not finite.
+        snapshots: weights kept so far.
+        window: sums since the last row of metrics.jsonl.
+        settings: of the training, for comparison.
+    """
+
+    max_steps: int
+    dtype: str
+    settings: dict[str, Any]
+    step: int = 0
+    seconds: float = 0.0
+    audio_seconds: float = 0.0
+    skipped: list[int] = field(default_factory=list)
+    snapshots: list[Snapshot] = field(default_factory=list)
+    window: dict[str, Any] = field(default_factory=dict)
+
+
+def comparable(settings: TrainSettings) -> dict[str, Any]:
+    """The settings that a continued training must share with its beginning, as JSON has them."""
+    fields: dict[str, Any] = json.loads(json.dumps(asdict(settings)))
+    return {key: value for key, value in fields.items() if key not in _FREE}
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file that whoever may read its folder's other files may read too."""
+    path.touch()
+    mode = path.stat().st_mode
+    save_file({name: t.detach().contiguous() for name, t in tensors.items()}, path)
+    path.chmod(mode)  # safetensors makes files that only their owner can read
+
+
+def save_checkpoint(folder: Path, state: TrainState, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Write `folder/step-NNNNNNNN` and remove all but the newest two.
+
+    Args:
+        folder: the folder of all checkpoints.
+        state: where the training stands.
+        tensors: by the name of their file (without `.safetensors`), by name.
+
+    Raises:
+        OutputError: the folder cannot be written to, or the disk is full.
+    """
+    with whole(folder / f"step-{state.step:08d}") as temporary:
+        temporary.mkdir()
+        digests = {}
+        for name, content in tensors.items():
+            file = temporary / f"{name}.safetensors"
+            save_tensors(file, content)
+            digests[file.name] = sha256(file)
+        write_json(temporary / "state.json", asdict(state) | {"digests": digests, "torch": torch.__version__})
+    for old in _checkpoints(folder)[_KEPT:]:
+        remove(old)
+
+
+def load_checkpoint(folder: Path, settings: TrainSettings) -> tuple[TrainState, dict[str, dict[str, Tensor]]] | None:
+    """Read the newest whole checkpoint of a folder; None when there is none.
+
+    Damaged ones are passed over with a warning. What a killed run left half-written is removed.
+
+    Raises:
+        UsageError: the training began with other settings.
+    """
+    for leftover in folder.glob(".step-*"):
+        remove(leftover)
+    for path in _checkpoints(folder):
+        try:
+            state, tensors = _read(path)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.warning("%s is damaged (%s): the checkpoint before it is used", path, error)
+            continue
+        _compare(path, state.settings, comparable(settings))
+        return state, tensors
+    return None
+
+
+def _read(path: Path) -> tuple[TrainState, dict[str, dict[str, Tensor]]]:
+    fields = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    digests = fields.pop("digests")
+    fields.pop("torch")
+    for name, digest in digests.items():
+        if sha256(path / name) != digest:
+            raise ValueError(f"{name} is not what was written")
+    fields["snapshots"] = [Snapshot(**s) for s in fields["snapshots"]]
+    return TrainState(**fields), {Path(name).stem: load_file(path / name) for name in digests}
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """The newest first."""
+    return sorted(folder.glob("step-*"), reverse=True)
+
+
+def _compare(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key):
+            raise UsageError(
+                f"{path}: the training began with train.{key}={before.get(key)}, now it is {now.get(key)}",
+                hint="go back to that setting, or train in another folder (--tag)",
+                code="train.settings",
+            )
