@@ -254,7 +254,7 @@ class _Builder:
                 return text == "true"
         elif not isinstance(value, bool) and not (hint is int and isinstance(value, float)):
             try:
-                return hint(value)
+                return hint({".inf": "inf", "-.inf": "-inf", ".nan": "nan"}.get(value, value))  # as YAML spells them
             except ValueError:
                 pass
         raise self._expected(hint, value, keys)

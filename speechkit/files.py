@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import glob
 import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import socket
 import time
@@ -38,6 +38,9 @@ def whole(path: str | Path) -> Iterator[Path]:
     temporary = target.with_name(f".{target.stem}.tmp-{os.getpid()}{target.suffix}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    try:
         remove(temporary)
         yield temporary
         sync(temporary)
@@ -55,10 +58,12 @@ def whole(path: str | Path) -> Iterator[Path]:
 def leftovers(path: str | Path, *, older_than_seconds: float) -> list[Path]:
     """What killed runs left beside `path`: temporary siblings, and folders that were about to be replaced."""
     target = Path(path).resolve()
-    patterns = (f".{glob.escape(target.stem)}.tmp-*{glob.escape(target.suffix)}", f".{glob.escape(target.name)}.old-*")
+    if not target.parent.is_dir():
+        return []
+    stem, suffix, name = (re.escape(text) for text in (target.stem, target.suffix, target.name))
+    ours = re.compile(rf"\.{stem}\.tmp-\d+{suffix}|\.{name}\.old-\d+")
     before = time.time() - older_than_seconds
-    found = {p for pattern in patterns for p in target.parent.glob(pattern)}
-    return sorted(p for p in found if p.lstat().st_mtime < before)
+    return sorted(p for p in target.parent.iterdir() if ours.fullmatch(p.name) and p.lstat().st_mtime < before)
 
 
 def unwritable(path: str | Path, error: OSError) -> OutputError:

@@ -99,7 +99,7 @@ def prepare(
         clips = [Clip(r.id, r.speaker, WORDS[r.digit], recordings[r]) for r in chosen]
         write_clips(data_dir / name, clips)
         if "train" in name:
-            settings = StringSettings(hours=string_hours, seed=seed)
+            settings = StringSettings(hours=string_hours, seed=int(seed))  # it may come as a float
             strings = f"{name}_strings"
             write_strings(data_dir / strings, data_dir.parent / "dump" / "strings" / strings, clips, settings)
 

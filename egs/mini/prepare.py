@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
+import soundfile
 from numpy.typing import NDArray
-from speechkit.audio.files import read_int16, save
-from speechkit.audio.resample import resample_array
 
 from speechkit import draws
-from speechkit.data.strings import Clip, StringSettings, write_clips, write_strings
-from speechkit.data.tables import DataDir
+from speechkit.audio.files import read_int16
+from speechkit.audio.resample import resample_array
+from speechkit.data.strings import Clip, Spoken, StringSettings, join, write_clips, write_strings
 from speechkit.errors import InputError, MissingDependency
 from speechkit.files import whole, write_text
 
@@ -66,9 +66,9 @@ def prepare(
         corpus_dir: a folder that holds FSDD's recordings/.
         data_dir: where the sets go; audio that is downloaded or made goes to dump/ beside it.
         nj: not used.
-        address: of FSDD's archive (.tar.gz); empty: nothing is downloaded.
+        address: of FSDD's archive (.tar.gz).
         checksum: SHA-256 of the samples in it.
-        download_seconds: time allowed for it.
+        download_seconds: time allowed for fetching it; 0: it is not tried.
         string_hours: with FSDD, strings of 2 to 6 digits to make for `train`.
         made_utterances: without FSDD, how many to make for `train`.
         seed: of the draws.
@@ -87,9 +87,9 @@ def prepare(
             corpus_dir, corpus = None, f"digits said by espeak-ng (FSDD was not downloaded: {error})"
     log.info("corpus: %s", corpus)
     if corpus_dir:
-        prepare_recordings(corpus_dir, data_dir, StringSettings(hours=string_hours, seed=seed))
+        prepare_recordings(corpus_dir, data_dir, StringSettings(hours=string_hours, seed=int(seed)))
     else:
-        prepare_made(data_dir, made_utterances, seed)
+        prepare_made(data_dir, int(made_utterances), int(seed))  # settings may come as floats
     write_text(data_dir / "corpus.txt", corpus + "\n")
 
 
@@ -131,8 +131,8 @@ def download(folder: Path, address: str, checksum: str, seconds: float) -> None:
     """
     if (folder / "recordings").is_dir():
         return
-    if not address:
-        raise InputError("no address was given")
+    if seconds <= 0:
+        raise InputError("no time was allowed for it")
     archive = fetch(address, seconds)
     with whole(folder) as temporary:
         recordings = temporary / "recordings"
@@ -216,23 +216,31 @@ Say: TypeAlias = Callable[[str, str, Drawn], NDArray[np.float64]]
 
 
 def prepare_made(data_dir: Path, train_utterances: int, seed: int) -> None:
-    """Say, place and write the three sets."""
-    counts = {"train": train_utterances, "dev": 100, "test": 300}
+    """Say, place and write the three sets: `train` in one file a voice, the others in one an utterance."""
+    made = data_dir.parent / "dump" / "made"
     with espeak() as say:
-        for name, voices in VOICES.items():
-            ids = [f"{voices[n % len(voices)]}-{n // len(voices):03d}" for n in range(counts[name])]
-            wav_scp, text, utt2spk = {}, {}, {}
-            audio = data_dir.parent / "dump" / "made" / name
-            with whole(audio) as folder:
+        for name, count in (("train", train_utterances), ("dev", 100), ("test", 300)):
+            spoken = say_set(say, VOICES[name], count, seed)
+            if name == "train":
+                join(spoken, made / name, data_dir.parent, RATE).write(data_dir / name)
+                continue
+            clips = []
+            with whole(made / name) as folder:
                 folder.mkdir()
-                for id, drawn in zip(ids, draw(ids, seed), strict=True):
-                    voice = id.rsplit("-", 1)[0]
-                    words = [WORDS[digit] for digit in drawn.digits]
-                    speech = say(f"{drawn.language}+{voice}", (", " if drawn.pauses else " ").join(words), drawn)
-                    save(folder / f"{id}.wav", place(speech, drawn, seed, id), RATE)
-                    wav_scp[id] = f"dump/made/{name}/{id}.wav"
-                    text[id], utt2spk[id] = " ".join(words), voice
-            DataDir(wav_scp=wav_scp, text=text, utt2spk=utt2spk).write(data_dir / name)
+                for id, voice, text, samples in spoken:
+                    soundfile.write(folder / f"{id}.wav", samples, RATE)
+                    clips.append(Clip(id, voice, text, Path(f"dump/made/{name}/{id}.wav")))
+            write_clips(data_dir / name, clips)
+
+
+def say_set(say: Say, voices: Sequence[str], count: int, seed: int) -> Iterator[Spoken]:
+    """`count` utterances, about as many of each voice."""
+    order = sorted((voices[n % len(voices)], n // len(voices)) for n in range(count))
+    ids = [f"{voice}-{n:03d}" for voice, n in order]
+    for (voice, _), id, drawn in zip(order, ids, draw(ids, seed), strict=True):
+        words = [WORDS[digit] for digit in drawn.digits]
+        speech = say(f"{drawn.language}+{voice}", (", " if drawn.pauses else " ").join(words), drawn)
+        yield Spoken(id, voice, " ".join(words), place(speech, drawn, seed, id))
 
 
 def draw(ids: Sequence[str], seed: int) -> Iterator[Drawn]:

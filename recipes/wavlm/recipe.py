@@ -15,13 +15,13 @@ from speechkit.data.plan import PlanSettings
 from speechkit.data.span_mask import SpanSettings
 from speechkit.data.utterance import Utterance, read_utterances
 from speechkit.jobs import Interrupted
-from speechkit.models.wavlm.config import WavLMConfig
+from speechkit.models.wavlm.model import WavLMConfig
 from speechkit.recipe.context import Context
 from speechkit.recipe.stage import Recipe, Stage
 from speechkit.stages.augment import AugmentSettings, waveform_transforms
 from speechkit.stages.corpus import LengthLimits, filter_lengths, index_audio, prepare_data, read_lists, validate_data
 from speechkit.stages.ctc import CTCTraining, DecodeSettings, FinetuneSettings, average_weights, decode, finetune
-from speechkit.stages.report import publish, report, score
+from speechkit.stages.score import score
 from speechkit.stages.tokens import TokenSettings, learn_tokens
 from speechkit.stages.units import UnitSettings, label_units, learn_units, read_units
 from speechkit.train.settings import TrainSettings
@@ -187,7 +187,7 @@ def pretrain(context: Context, settings: UnitTraining) -> None:
     from safetensors.torch import load_file
 
     from speechkit.models import save
-    from speechkit.models.wavlm.heads import WavLMForUnits
+    from speechkit.models.wavlm.heads import UnitHead, WavLMForUnits
     from speechkit.objectives.layer_drop import LayerDrop
     from speechkit.objectives.masked_units import MaskedUnits
     from speechkit.pipelines.device import choose_device
@@ -196,7 +196,7 @@ def pretrain(context: Context, settings: UnitTraining) -> None:
 
     torch.manual_seed(draws.torch_seed(settings.seed, 0, "init", f"pretrain_{settings.iteration}"))
     s = settings.pretrain
-    model = WavLMForUnits.of(settings.model, (settings.clusters,), final_dim=s.final_dim)
+    model = WavLMForUnits(settings.model, (settings.clusters,), UnitHead(embedding_dim=s.final_dim))
     model.to(choose_device(context.device))
     units, rate = read_units(context.inputs["units"])
     encoder = settings.model.encoder
@@ -321,9 +321,11 @@ def unit_stages(iteration: Literal[1, 2], first: int, last: int) -> tuple[Stage[
             number=last,
             name=f"pretrain_{iteration}",
             group="train",
-            inputs=lambda c: unit_inputs(c)
-            | noise_input(c)
-            | {"dev": f"exp/lists/pretrain/{c.pretrain_dev_set}.jsonl", "units": f"exp/{units}/units"},
+            inputs=lambda c: (
+                unit_inputs(c)
+                | noise_input(c)
+                | {"dev": f"exp/lists/pretrain/{c.pretrain_dev_set}.jsonl", "units": f"exp/{units}/units"}
+            ),
             outputs={
                 "model": f"exp/pretrain_{iteration}/model",
                 "metrics": f"exp/pretrain_{iteration}/metrics.jsonl",
@@ -365,14 +367,20 @@ RECIPE = Recipe(
             number=30,
             name="finetune",
             group="train",
-            inputs=lambda c: {
-                "train": "exp/finetune/train.jsonl",
-                "dev": "exp/finetune/dev.jsonl",
-                "tokens": "exp/tokens",
-            }
-            | init_input(c)
-            | noise_input(c),
-            outputs={"weights": "exp/finetune/weights", "metrics": "exp/finetune/metrics.jsonl"},
+            inputs=lambda c: (
+                {
+                    "train": "exp/finetune/train.jsonl",
+                    "dev": "exp/finetune/dev.jsonl",
+                    "tokens": "exp/tokens",
+                }
+                | init_input(c)
+                | noise_input(c)
+            ),
+            outputs={
+                "model": "exp/finetune/model",
+                "weights": "exp/finetune/weights",
+                "metrics": "exp/finetune/metrics.jsonl",
+            },
             settings=lambda c: CTCTraining(model=c.model, finetune=c.finetune, seed=c.seed),
             run=finetune,
             gpu=True,
@@ -382,7 +390,7 @@ RECIPE = Recipe(
             number=31,
             name="average",
             group="train",
-            inputs={"weights": "exp/finetune/weights"},
+            inputs={"model": "exp/finetune/model", "weights": "exp/finetune/weights"},
             outputs={n: f"exp/{n}" for n in ("config.json", "model.safetensors", "card.md")},
             settings=lambda c: None,  # noqa: ARG005
             run=average_weights,
@@ -391,15 +399,15 @@ RECIPE = Recipe(
             number=32,
             name="decode",
             group="eval",
-            inputs=lambda c: {"model": "exp/model.safetensors", "config": "exp/config.json"}
-            | {s: f"dump/index/{s}.jsonl" for s in c.test_sets},
+            inputs=lambda c: (
+                {"model": "exp/model.safetensors", "config": "exp/config.json"}
+                | {s: f"dump/index/{s}.jsonl" for s in c.test_sets}
+            ),
             outputs=lambda c: {s: f"exp/decode/{s}" for s in c.test_sets},
             settings=lambda c: c.decode,
             run=decode,
             gpu=True,
         ),
         score(number=33),
-        report(number=35, trainings=("pretrain_1", "pretrain_2", "finetune")),
-        publish(number=36),
     ),
 )

@@ -23,7 +23,8 @@ from speechkit.audio.framing import matmul, zero_padding
 Kind = Literal["hann", "kaiser64"]
 
 _LARGEST_TABLE = 1 << 21  # of a polyphase table; rates that share no divisor would need gigabytes
-_GATHERED_AT_ONCE = 1 << 16  # output samples, a dozen and more inputs each
+_FEWEST_PHASES = 16  # a product with fewer columns is slow
+_AT_ONCE = 1 << 20  # numbers in a block of windows
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,10 +125,15 @@ def kernels(a: int, b: int, kind: Kind, device: torch.device) -> Tensor:
 
 def _by_phases(waves: Tensor, a: int, b: int, size: int, reach: int, kind: Kind) -> Tensor:
     """One product of all windows with all kernels; a strided convolution would round to TF32 on a GPU."""
+    several = -(-_FEWEST_PHASES // b)
+    a, b = a * several, b * several
+    table = kernels(a, b, kind, waves.device)
     steps = -(-size // b)
     padded = torch.nn.functional.pad(waves, (reach, reach + steps * a - waves.shape[1]))
-    windows = padded.unfold(1, 2 * reach + a, a)
-    return matmul(windows, kernels(a, b, kind, waves.device).T).reshape(len(waves), -1)[:, :size]
+    windows = padded.unfold(1, table.shape[1], a)
+    at_once = max(1, _AT_ONCE // (len(waves) * table.shape[1]))
+    pieces = [matmul(piece, table.T).flatten(1) for piece in windows.split(at_once, dim=1)]
+    return torch.cat(pieces, dim=1)[:, :size]
 
 
 @lru_cache(maxsize=8)
@@ -146,9 +152,10 @@ def _by_gathering(waves: Tensor, a: int, b: int, size: int, reach: int, kind: Ki
     """Look up the few inputs that each output needs, with the weights of its phase."""
     taps = _taps(a, b, kind, waves.device)
     windows = torch.nn.functional.pad(waves, (reach, reach + 1)).unfold(1, 2 * reach + 1, 1)
+    at_once = max(1, _AT_ONCE // (len(waves) * taps.shape[1]))
     pieces = []
-    for start in range(0, size, _GATHERED_AT_ONCE):
-        output = torch.arange(start, min(start + _GATHERED_AT_ONCE, size), device=waves.device)
+    for start in range(0, size, at_once):
+        output = torch.arange(start, min(start + at_once, size), device=waves.device)
         before = output.mul(a).div(b, rounding_mode="floor")
         pieces.append((windows[:, before] * taps[output % b]).sum(dim=2))
     return torch.cat(pieces, dim=1)

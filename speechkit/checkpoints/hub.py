@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from speechkit.checkpoints.weights import read_json
 from speechkit.errors import ModelError
 
 log = logging.getLogger(__name__)
@@ -69,21 +70,24 @@ def fetch(hub_id: HubId, *, offline: bool) -> Path:
 
 
 def _cached(hub_id: HubId) -> Path | None:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub import try_to_load_from_cache
 
     try:
-        folder = Path(snapshot_download(hub_id.repo, revision=hub_id.revision, local_files_only=True))
-    except (LocalEntryNotFoundError, FileNotFoundError):
+        config = try_to_load_from_cache(hub_id.repo, "config.json", revision=hub_id.revision)
+    except ValueError as error:
+        raise ModelError(f"{hub_id.repo!r} is no hub id: {error}", code="model.missing") from error
+    if not isinstance(config, str):
         return None
-    names = [p.name for p in folder.iterdir() if p.exists()]
-    return folder if "config.json" in names and _weights(names) else None
+    folder = Path(config).parent
+    weights = _weights([p.name for p in folder.iterdir() if p.exists()])
+    if not weights:
+        return None
+    shards = read_json(folder / weights[0])["weight_map"].values() if weights[0].endswith(".json") else ()
+    return folder if all((folder / shard).exists() for shard in shards) else None
 
 
 def _download(hub_id: HubId) -> Path:
-    import httpx
-    from huggingface_hub import HfApi, constants, snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
+    from huggingface_hub import HfApi, constants, errors, snapshot_download
 
     try:
         info = HfApi().model_info(hub_id.repo, revision=hub_id.revision, files_metadata=True)
@@ -91,15 +95,15 @@ def _download(hub_id: HubId) -> Path:
         wanted = [n for n in sizes if any(fnmatch.fnmatch(n, p) for p in _SETTINGS)] + _weights(list(sizes))
         _announce(hub_id, sum(sizes[n] for n in wanted), Path(constants.HF_HUB_CACHE))
         return Path(snapshot_download(hub_id.repo, revision=hub_id.revision, allow_patterns=wanted))
-    except GatedRepoError as error:
+    except errors.GatedRepoError as error:
         raise ModelError(
             f"{hub_id.repo}: its owners ask you to accept a licence first",
             hint=f"do so on https://huggingface.co/{hub_id.repo} and set HF_TOKEN",
             code="model.gated",
         ) from error
-    except RepositoryNotFoundError as error:
+    except errors.RepositoryNotFoundError as error:
         raise ModelError(f"{hub_id.repo}: the hub has no such model", code="model.missing") from error
-    except (HfHubHTTPError, OfflineModeIsEnabled, httpx.HTTPError, OSError) as error:
+    except (errors.HTTPError, OSError) as error:  # type: ignore[attr-defined]  # of whichever HTTP library the hub uses
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(
             f"{hub_id.repo}@{hub_id.revision}: cannot download: {reason}",
@@ -111,9 +115,8 @@ def _download(hub_id: HubId) -> Path:
 def _weights(names: Sequence[str]) -> list[str]:
     """The names of the weights among those of a repository's files, in its best form."""
     for form in _WEIGHTS:
-        found = [n for n in names if any(fnmatch.fnmatch(n, pattern) for pattern in form)]
-        if form[0] in found:
-            return found
+        if form[0] in names:
+            return [form[0], *(n for n in names if fnmatch.filter([n], "".join(form[1:])))]
     return []
 
 

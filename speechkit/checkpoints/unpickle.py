@@ -67,8 +67,14 @@ class Record:
     """An inert stand-in for an object: the global it was made with, its arguments, its state and its items."""
 
     global_name = ""
+    arguments: tuple[Any, ...]
+    keywords: dict[str, Any]
+    state: Any
+    items: dict[Any, Any]
+    elements: list[Any]
 
     def __new__(cls, *arguments: Any, **keywords: Any) -> Record:
+        """Take what the pickle calls it with."""
         record = super().__new__(cls)
         record.arguments = arguments
         record.keywords = keywords
@@ -76,12 +82,6 @@ class Record:
         record.items = {}
         record.elements = []
         return record
-
-    arguments: tuple[Any, ...]
-    keywords: dict[str, Any]
-    state: Any
-    items: dict[Any, Any]
-    elements: list[Any]
 
     def __setstate__(self, state: Any) -> None:
         self.state = state

@@ -8,6 +8,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ from speechkit.errors import OutputError, UsageError
 from speechkit.files import lock, unwritable, write_text
 
 RECORD = ".speechkit.jsonl"
+
+_TEMPORARY = re.compile(r"\.(.+)\.tmp-\d+(\.\w+)")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,7 +150,16 @@ class Outputs:
         _make(folder)
         with lock(folder / ".speechkit.lock", str(folder)):
             self.record = _read_record(folder / RECORD)
+            self._remove_leftovers(folder)
             yield
+
+    def _remove_leftovers(self, folder: Path) -> None:
+        """Remove what a killed run had begun to write: temporary files (see `files.whole`) of outputs in the record."""
+        ours = {path for entry in self.record.values() for path in entry["outputs"]}
+        for path in folder.rglob(".*.tmp-*") if ours else ():
+            match = _TEMPORARY.fullmatch(path.name)
+            if match and self._relative(path.with_name(match[1] + match[2])) in ours:
+                path.unlink(missing_ok=True)
 
     def left(self, items: Sequence[Input]) -> list[Input]:
         """The inputs still to work on.
@@ -233,21 +245,25 @@ class Outputs:
 
 
 def print_text(text: str) -> None:
-    """Write to standard output at once.
+    """Write to standard output at once, in UTF-8 unless it is a console of another encoding.
 
     Raises:
         OutputError: the disk that it is redirected to is full.
         BrokenPipeError: nobody reads it any more.
     """
+    binary = getattr(sys.stdout, "buffer", None)
+    if binary is None:  # a notebook's
+        print(text, end="", flush=True)
+        return
+    encoding = sys.stdout.encoding if sys.stdout.isatty() else "utf-8"
+    data = memoryview(text.encode(encoding, "replace"))
     try:
-        sys.stdout.write(text)
         sys.stdout.flush()
+        while data:  # unbuffered output (PYTHONUNBUFFERED) may take a part without a word
+            data = data[binary.write(data) :]
+        binary.flush()
     except BrokenPipeError:
         raise
-    except UnicodeEncodeError:  # a console that is not UTF-8
-        encoding = sys.stdout.encoding
-        sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
-        sys.stdout.flush()
     except OSError as error:
         raise unwritable("standard output", error) from error
 

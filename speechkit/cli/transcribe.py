@@ -15,11 +15,11 @@ from speechkit.cli.model import add_model_arguments, open_recognizer, require_mo
 from speechkit.cli.outputs import Outputs, add_output_arguments, choose_formats, choose_target, print_text
 from speechkit.cli.progress import Progress, clock
 from speechkit.errors import InputError, SpeechkitError, UsageError
-from speechkit.pipelines.formats import CONCATENABLE, FORMATS
+from speechkit.pipelines.formats import CONCATENABLE, FORMATS, json_line, render
+from speechkit.pipelines.subtitles import Layout
 
 if TYPE_CHECKING:
     from speechkit.pipelines.sources import Failure
-    from speechkit.pipelines.subtitles import Layout
     from speechkit.pipelines.transcript import Transcript
 
 _LAYOUT = ("max_line_width", "max_line_count", "max_words_per_line", "highlight_words", "speaker_labels")
@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_output_arguments(parser, FORMATS, several=True)
     parser.add_argument("--jsonl", action="store_true", help="one JSON object a line on stdout as each input finishes")
     parser.add_argument("--fail-fast", action="store_true", help="stop at the first input that fails")
+    parser.add_argument("--no-progress", action="store_true", help="no bar and no lines of progress")
     lines = parser.add_argument_group("lines and cues of srt and vtt")
     lines.add_argument("--max-line-width", type=_positive, metavar="CHARS")
     lines.add_argument("--max-line-count", type=_positive, metavar="LINES")
@@ -64,33 +65,33 @@ class _Batch:
     """The inputs of one command on their way to their outputs, and what became of them."""
 
     def __init__(self, args: argparse.Namespace, outputs: Outputs, *, single: bool) -> None:
-        from speechkit.pipelines.subtitles import Layout
-
         self.args = args
         self.outputs = outputs
         self.single = single
-        self.layout: Layout = Layout(**{name: getattr(args, name) for name in _LAYOUT})
+        self.layout = Layout(**{name: getattr(args, name) for name in _LAYOUT})
         self.done = 0
         self.errors: list[SpeechkitError] = []
         self.held: list[str] = []  # JSON lines of failures: when all fail, nothing goes to stdout
 
     def run(self, items: Sequence[Input]) -> int:
-        progress = Progress(_total_seconds(items), shown=not (self.args.quiet or self.args.no_progress))
-        with progress, contextlib.closing(self._results(items, progress)) as results:
-            for item, result in zip(items, results, strict=False):
+        progress = Progress(_total_seconds(items), shown=not (self.args.verbosity < 0 or self.args.no_progress))
+        with progress:
+            for item, result in zip(items, self._results(items, progress), strict=True):
                 if isinstance(result, SpeechkitError):
                     self._failed(item, result, progress)
                     if self.args.fail_fast:
                         break
                 else:
                     self._write(item, result, progress)
-        if not self.single and not self.args.quiet:
+        if not self.single and self.args.verbosity >= 0:
             failed = f" · {len(self.errors)} failed" if self.errors else ""
             audio = f"{clock(progress.done_s)} audio · {progress.speed:.0f}x"
             print(f"{self.done + len(self.errors)} files · {self.done} ok{failed} · {audio}", file=sys.stderr)
         return self._exit_code()
 
     def _results(self, items: Sequence[Input], progress: Progress) -> Iterator[Transcript | SpeechkitError]:
+        from speechkit.pipelines.sources import Failure
+
         sources = [item.source for item in items if item.source]
         results: Iterator[Transcript | Failure] = iter(())
         if sources:
@@ -105,12 +106,10 @@ class _Batch:
                 yield item.error
             else:
                 result = next(results)
-                yield getattr(result, "error", result)
+                yield result.error if isinstance(result, Failure) else result
 
     def _write(self, item: Input, transcript: Transcript, progress: Progress) -> None:
-        from speechkit.pipelines.formats import json_line, render
-
-        for warning in () if self.args.quiet else transcript.warnings:
+        for warning in transcript.warnings if self.args.verbosity >= 0 else ():
             progress.message(f"speechkit: warning: {item.name}: {warning}")
         assert item.source is not None
         channel = item.source.channel

@@ -82,9 +82,7 @@ def mix(
         energy = _energy(other, other_length)
         scale = (_energy(row, lengths[overlap.row]) / (energy * 10 ** (overlap.ratio_db / 10))).sqrt()
         scale = torch.where(energy > 0, scale, 0.0)
-        piece = other[
-            overlap.other_start : overlap.other_start + overlap.num_samples
-        ].clone()  # maybe the row's own
+        piece = other[overlap.other_start : overlap.other_start + overlap.num_samples].clone()  # maybe the row's own
         row[overlap.start : overlap.start + overlap.num_samples] += scale * piece
         covered[overlap.row] += torch.where(scale > 0, overlap.num_samples, 0)
         last_of_row = i + 1 == len(overlaps) or overlaps[i + 1].row != overlap.row

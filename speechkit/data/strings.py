@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from speechkit.audio.files import read_int16, save
 
 from speechkit import draws
+from speechkit.audio.files import read_int16, save
 from speechkit.data.tables import DataDir
 from speechkit.errors import InputError
 from speechkit.files import whole
@@ -28,6 +29,15 @@ class Clip(NamedTuple):
     speaker: str
     text: str
     path: Path
+
+
+class Spoken(NamedTuple):
+    """An utterance with its samples."""
+
+    id: str
+    speaker: str
+    text: str
+    samples: Samples
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,39 +71,65 @@ def write_clips(path: Path, clips: Sequence[Clip]) -> None:
 def write_strings(path: Path, audio: Path, clips: Sequence[Clip], settings: StringSettings) -> None:
     """Write a data dir of random strings and of the clips they are made of.
 
-    The strings of a speaker lie one after the other in one file; `segments` cuts them.
-
     Args:
         path: the data dir.
-        audio: the folder for the files of strings, somewhere below the folder that holds data/.
+        audio: the folder for the recordings of strings, somewhere below the folder that holds data/.
         clips: of any number of speakers, all at one sampling rate.
         settings: of the strings.
     """
     samples, rate = _read(clips)
-    wav_scp = {clip.id: str(clip.path) for clip in clips}
-    text = {clip.id: clip.text for clip in clips}
-    utt2spk = {clip.id: clip.speaker for clip in clips}
-    segments = {clip.id: f"{clip.id} 0 {len(samples[clip.id]) / rate:.7f}" for clip in clips}
-    speakers = sorted({clip.speaker for clip in clips})
+    strings = join(_strings(clips, samples, rate, settings), audio, path.parent.parent, rate)
+    DataDir(
+        wav_scp=strings.wav_scp | {clip.id: str(clip.path) for clip in clips},
+        segments=strings.segments | {clip.id: f"{clip.id} 0 {len(samples[clip.id]) / rate:.7f}" for clip in clips},
+        text=strings.text | {clip.id: clip.text for clip in clips},
+        utt2spk=strings.utt2spk | {clip.id: clip.speaker for clip in clips},
+    ).write(path)
+
+
+def join(utterances: Iterable[Spoken], audio: Path, root: Path, rate: int) -> DataDir:
+    """Write what each speaker says, one utterance after the other, to one file; thousands of small files are slow.
+
+    Args:
+        utterances: those of a speaker together.
+        audio: the folder for the files, below `root`.
+        root: where relative paths in a data dir count from.
+        rate: Hz.
+
+    Returns:
+        The tables, `segments` among them.
+    """
+    tables = DataDir()
     with whole(audio) as folder:
         folder.mkdir()
-        for speaker in speakers:
-            own = [clip for clip in clips if clip.speaker == speaker]
-            levelled = [level(samples[clip.id]) for clip in own]
-            pieces: list[Samples] = []
-            start = 0
-            while start < settings.hours * 3600 * rate / len(speakers):
-                id = f"{speaker}-string-{len(pieces):05d}"
-                piece, chosen = string(levelled, settings, rate, id)
-                pieces.append(piece)
-                segments[id] = f"{speaker}-strings {start / rate:.7f} {(start + len(piece)) / rate:.7f}"
-                text[id] = " ".join(own[i].text for i in chosen)
-                utt2spk[id] = speaker
-                start += len(piece)
-            if pieces:
-                save(folder / f"{speaker}.wav", np.concatenate(pieces), rate)
-                wav_scp[f"{speaker}-strings"] = str(audio.relative_to(path.parent.parent) / f"{speaker}.wav")
-    DataDir(wav_scp=wav_scp, segments=segments, text=text, utt2spk=utt2spk).write(path)
+        for speaker, group in groupby(utterances, key=lambda utterance: utterance.speaker):
+            recording, start = f"{speaker}-{audio.name}", 0
+            pieces = []
+            for utterance in group:
+                end = start + len(utterance.samples)
+                tables.segments[utterance.id] = f"{recording} {start / rate:.7f} {end / rate:.7f}"
+                tables.text[utterance.id] = utterance.text
+                tables.utt2spk[utterance.id] = speaker
+                pieces.append(utterance.samples)
+                start = end
+            save(folder / f"{speaker}.wav", np.concatenate(pieces), rate)
+            tables.wav_scp[recording] = str(audio.relative_to(root) / f"{speaker}.wav")
+    return tables
+
+
+def _strings(
+    clips: Sequence[Clip], samples: dict[str, Samples], rate: int, settings: StringSettings
+) -> Iterator[Spoken]:
+    speakers = sorted({clip.speaker for clip in clips})
+    for speaker in speakers:
+        own = [clip for clip in clips if clip.speaker == speaker]
+        leveled = [level(samples[clip.id]) for clip in own]
+        length = number = 0
+        while length < settings.hours * 3600 * rate / len(speakers):
+            id = f"{speaker}-string-{number:05d}"
+            wave, chosen = string(leveled, settings, rate, id)
+            yield Spoken(id, speaker, " ".join(own[i].text for i in chosen), wave)
+            length, number = length + len(wave), number + 1
 
 
 def level(samples: Samples) -> Samples:

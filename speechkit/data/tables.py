@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, NoReturn
 
 from speechkit.errors import InputError
-from speechkit.files import write_text
+from speechkit.files import unwritable, write_text
 
 Table = dict[str, str]
 
@@ -69,8 +69,15 @@ def layout_of(name: str) -> Layout | None:
 
 
 def table_files(path: Path) -> list[str]:
-    """Names of the tables in a data directory, sorted."""
-    return sorted(p.name for p in path.iterdir() if layout_of(p.name) and p.is_file())
+    """Names of the tables in a data directory, sorted.
+
+    Raises:
+        InputError: the folder cannot be read.
+    """
+    try:
+        return sorted(p.name for p in path.iterdir() if layout_of(p.name) and p.is_file())
+    except OSError as error:
+        raise InputError(f"{path}: cannot read: {error.strerror}", code="data.missing") from error
 
 
 def read_table(path: str | Path) -> Table:
@@ -168,7 +175,10 @@ class DataDir:
         for name, table in tables.items():
             write_table(path / name, table)
         for name in set(table_files(path)) - set(tables) if path.is_dir() else ():
-            (path / name).unlink()
+            try:
+                (path / name).unlink()
+            except OSError as error:
+                raise unwritable(path / name, error) from error
 
     def tables(self) -> dict[str, Table]:
         """The tables that hold something, by file name; without `spk2utt`."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from speechkit import draws
-from speechkit.audio.augment import add_noise, change_speed, change_volume
+from speechkit.audio.augment import add_noise, change_speed, change_volume, spec_augment
 from speechkit.audio.fbank import FbankConfig, fbank, num_frames
 from speechkit.audio.mfcc import MfccConfig, mfcc
 from speechkit.audio.normalize import normalize
@@ -118,7 +118,7 @@ class Volume(Transform):
     def __call__(self, batch: Batch) -> Batch:
         """Scale."""
         waves, _ = waves_of(batch)
-        return replace(batch, waves=change_volume(waves, batch.draws["volume"].to(waves.device)))
+        return replace(batch, waves=change_volume(waves, batch.draws["volume"]))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,7 +143,7 @@ class Noise(Transform):
     Attributes:
         utterances: the noises; they are kept in the order of their ids.
         prob: share of the utterances that get one.
-        low_db: smallest ratio of the energies of utterance and noise, where both are.
+        low_db: smallest ratio of the powers of utterance and noise, each over its own samples.
         high_db: largest ratio.
     """
 
@@ -191,7 +191,7 @@ class Noise(Transform):
         offsets, snr = batch.draws["noise.offset"][rows].clamp(min=0), batch.draws["noise.snr"][rows]
         noises, noise_lengths = batch.draws["noise.waves"], batch.draws["noise.lengths"]
         rows = rows.to(waves.device)
-        noisy = add_noise(waves[rows], lengths[rows], noises, noise_lengths, snr, offsets)
+        noisy = add_noise(waves[rows], lengths[rows], noises, noise_lengths, offsets, snr)
         return replace(batch, waves=waves.index_copy(0, rows, noisy))
 
 
@@ -262,3 +262,71 @@ class Features(Transform):
         else:
             features, feature_lengths = fbank(waves, lengths, self.config)
         return replace(batch, features=features, feature_lengths=feature_lengths)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpecAugment(Transform):
+    """Mask bands of bins and spans of frames of the features, and warp time. The defaults are lhotse's.
+
+    Source: Park et al., "SpecAugment" (Interspeech 2019); lhotse `signal_transforms.py`.
+
+    Attributes:
+        width: D.
+        prob: share of the utterances that are changed.
+        num_bands: masks over bins.
+        band: each is narrower than that.
+        max_spans: masks over frames, of a long utterance; a short one has fewer.
+        span: each is shorter than that.
+        max_share: of the frames that all spans mask together.
+        warp: frames by which a frame is moved at most; 0 moves none.
+    """
+
+    width: int
+    prob: float = 0.9
+    num_bands: int = 2
+    band: int = 27
+    max_spans: int = 10
+    span: int = 100
+    max_share: float = 0.15
+    warp: int = 80
+
+    def draw(self, batch: Batch, seed: int) -> Batch:
+        """Draws `specaug.bands` and `specaug.spans`, first and end of each, and `specaug.warp`, from where to where."""
+        assert batch.feature_lengths is not None
+        frames = batch.feature_lengths.numpy()[:, None]
+        w = words(batch, seed, "specaug", 3 + 2 * self.num_bands + 2 * self.max_spans)
+        changed = draws.uniform(w[:, :1]) < self.prob
+        band_words, span_words = np.split(w[:, 3:], [2 * self.num_bands], axis=1)
+        bands = _intervals(band_words, np.full_like(frames, self.band), np.full_like(frames, self.width))
+        num_spans = np.minimum(self.max_spans, np.ceil(self.max_share * frames / self.span)).astype(np.int64)
+        longest = np.minimum(self.span, (self.max_share * frames / num_spans.clip(min=1)).astype(np.int64))
+        wanted = np.arange(self.max_spans) < num_spans
+        spans = _intervals(span_words, np.where(wanted, longest, 0), frames)
+        center = self.warp + 1 + draws.randint(w[:, 1:2], (frames - 2 * self.warp - 1).clip(min=1))
+        to = center - self.warp + draws.randint(w[:, 2:3], 2 * self.warp + 1)
+        warped = changed & (frames > 2 * self.warp + 1)
+        return with_draws(
+            batch,
+            {
+                "specaug.bands": bands * changed[..., None],
+                "specaug.spans": spans * changed[..., None],
+                "specaug.warp": np.concatenate([center, to], axis=1) * warped,
+            },
+        )
+
+    def __call__(self, batch: Batch) -> Batch:
+        """Warp, then mask with each utterance's own mean."""
+        assert batch.features is not None
+        assert batch.feature_lengths is not None
+        bands, spans, warp = (batch.draws[f"specaug.{name}"] for name in ("bands", "spans", "warp"))
+        features = spec_augment(
+            batch.features, batch.feature_lengths, freq_masks=bands, time_masks=spans, warps=warp if self.warp else None
+        )
+        return replace(batch, features=features)
+
+
+def _intervals(w: draws.Words, limits: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Intervals shorter than `limits` inside of `sizes` (B, 1), first and end: `(B, M, 2)` from `(B, 2M)` words."""
+    width = np.minimum(draws.randint(w[:, 0::2], limits.clip(min=1)), sizes)
+    first = draws.randint(w[:, 1::2], (sizes - width).clip(min=1))
+    return np.stack([first, first + width], axis=-1)

@@ -1,0 +1,136 @@
+"""Networks, one folder a system, and how they are found: `load` and `save`."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from speechkit.checkpoints.hub import HubId, fetch
+from speechkit.checkpoints.weights import read_json
+from speechkit.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["PUBLISHED", "Published", "load", "save"]
+
+_READERS = {  # `kind` in the config.json of our folders
+    "wavlm": "speechkit.models.wavlm.folder:read_encoder",
+    "wavlm-units": "speechkit.models.wavlm.folder:read_units",
+    "wavlm-ctc": "speechkit.models.wavlm.folder:read_ctc",
+}
+_SAVERS = {  # class of the network
+    "WavLM": "speechkit.models.wavlm.folder:save",
+    "WavLMForUnits": "speechkit.models.wavlm.folder:save",
+    "WavLMForCTC": "speechkit.models.wavlm.folder:save",
+}
+_FOLDER_READERS = dict.fromkeys(  # `model_type` in the config.json of transformers
+    ("wavlm", "hubert", "wav2vec2", "unispeech", "unispeech-sat"), "speechkit.models.wavlm.published:read_hf"
+)
+_FILE_READER = "speechkit.models.wavlm.published:read_original"
+_FILE_ENDINGS = (".pt", ".pth", ".th", ".bin", ".ckpt")
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Weights that others publish: repository of the hub, revision, licence as stated there."""
+
+    repo: str
+    revision: str
+    licence: str
+
+
+_MICROSOFT = "MIT (github.com/microsoft/unilm) or CC BY-SA 3.0 (model card): the publisher states both"
+PUBLISHED = {
+    "wavlm-base": Published("microsoft/wavlm-base", "main", _MICROSOFT),
+    "wavlm-base-plus": Published("microsoft/wavlm-base-plus", "main", _MICROSOFT),
+    "wavlm-large": Published("microsoft/wavlm-large", "main", _MICROSOFT),
+    "hubert-base": Published("facebook/hubert-base-ls960", "main", "Apache-2.0"),
+    "hubert-large": Published("facebook/hubert-large-ll60k", "main", "Apache-2.0"),
+    "wav2vec2-base": Published("facebook/wav2vec2-base", "main", "Apache-2.0"),
+    "wav2vec2-large": Published("facebook/wav2vec2-large", "main", "Apache-2.0"),
+    "wav2vec2-large-lv60": Published("facebook/wav2vec2-large-lv60", "main", "Apache-2.0"),
+}
+
+
+def load(name: str | Path, *, device: str = "cpu", offline: bool = False, vocab: str | Path | None = None) -> nn.Module:
+    """Load a network with its published or trained weights, ready for inference.
+
+    Args:
+        name: the first that fits: a folder of ours or of transformers, a file of Microsoft or fairseq, a name of
+            `PUBLISHED`, a hub id `hf:owner/name`, `hf:owner/name@revision` or `owner/name`.
+        device: where to.
+        offline: use no network; what is not in the cache is an error.
+        vocab: the symbols of a CTC model that was published without.
+
+    Raises:
+        ModelError: there is no such model, or it cannot be loaded right.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        model = _read_folder(path, vocab)
+    elif path.exists():
+        model = _read_file(path, vocab)
+    else:
+        model = _read_folder(fetch(_hub_id(str(name)), offline=offline), vocab)
+    return model.to(device)
+
+
+def save(model: nn.Module, folder: str | Path) -> None:
+    """Write a network as a folder that `load` reads, whole or not at all.
+
+    Raises:
+        ValueError: this kind of network has no folder form.
+        OutputError: the folder cannot be written.
+    """
+    kind = type(model).__name__
+    if kind not in _SAVERS:
+        raise ValueError(f"a {kind} cannot be saved; {', '.join(_SAVERS)} can")
+    _function(_SAVERS[kind])(model, folder)
+
+
+def _read_folder(folder: Path, vocab: str | Path | None) -> nn.Module:
+    settings = read_json(folder / "config.json")
+    kind, model_type = settings.get("kind"), settings.get("model_type")
+    if kind in _READERS:
+        return _function(_READERS[kind])(folder)
+    if model_type in _FOLDER_READERS:
+        return _function(_FOLDER_READERS[model_type])(folder, vocab)
+    what = f"kind {kind!r}" if kind else f"model_type {model_type!r}"
+    raise ModelError(
+        f"{folder}: config.json has {what}, which is none of "
+        f"{', '.join(_READERS) if kind else ', '.join(_FOLDER_READERS)}",
+        code="model.kind",
+    )
+
+
+def _read_file(path: Path, vocab: str | Path | None) -> nn.Module:
+    if path.suffix not in _FILE_ENDINGS:
+        raise ModelError(
+            f"{path}: a model is a folder or a file {', '.join(_FILE_ENDINGS)}",
+            hint="give the folder of a .safetensors file, which has its settings",
+            code="model.kind",
+        )
+    return _function(_FILE_READER)(path, vocab)
+
+
+def _hub_id(name: str) -> HubId:
+    if name in PUBLISHED:
+        return HubId(repo=PUBLISHED[name].repo, revision=PUBLISHED[name].revision)
+    if name.startswith("hf:"):
+        return HubId.parse(name.removeprefix("hf:"))
+    if name.count("/") == 1 and not name.startswith((".", "/", "~")) and not name.endswith(_FILE_ENDINGS):
+        return HubId.parse(name)
+    near = difflib.get_close_matches(name, list(PUBLISHED), n=1)
+    hint = f"did you mean {near[0]}?" if near else f"known names: {', '.join(PUBLISHED)}; or a path, or hf:owner/name"
+    raise ModelError(f"no model {name!r}", hint=hint, code="model.missing")
+
+
+def _function(reference: str) -> Callable[..., Any]:
+    module, _, name = reference.partition(":")
+    function: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return function

@@ -38,14 +38,14 @@ class Attention(nn.Module):
             bias: float `(H, F, F)` for the gate to scale; None without one.
             valid: bool `(B, F)`, true where a frame may be attended to, at least once a row; None: everywhere.
         """
-        q_BHFK, k_BHFK, v_BHFK = (self._split(project(x)) for project in (self.query, self.key, self.value))
+        q, k, v = (self._split(project(x)) for project in (self.query, self.key, self.value))  # (B, H, F, K)
         mask = None if valid is None else valid[:, None, None]
         if bias is not None:
-            added = (self.gates(x) * bias).to(q_BHFK.dtype)
+            added = (self.gates(x) * bias).to(q.dtype)
             mask = added if mask is None else added.masked_fill(~mask, -torch.inf)
         dropout = self.dropout if self.training else 0.0
-        y_BHFK = F.scaled_dot_product_attention(q_BHFK, k_BHFK, v_BHFK, attn_mask=mask, dropout_p=dropout)
-        return self.output(y_BHFK.transpose(1, 2).reshape(x.shape))
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+        return self.output(y.transpose(1, 2).reshape(x.shape))
 
     def gates(self, x: Tensor) -> Tensor:
         """The factor of the bias for every head and query, `(B, H, F, 1)`, from the input `(B, F, D)`."""

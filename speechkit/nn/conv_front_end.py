@@ -7,7 +7,7 @@ B utterances, T samples, F frames (of the layer at hand), C channels, W taps of 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -37,35 +37,27 @@ class ConvFrontEnd(nn.Module):
         super().__init__()
         inputs = [1, *(channels for channels, _, _ in layers)]
         self.convs = nn.ModuleList(
-            nn.Conv1d(i, channels, kernel, stride, bias=bias)
+            _FrameConv(i, channels, kernel, stride, bias=bias)
             for i, (channels, kernel, stride) in zip(inputs, layers, strict=False)
         )
         if norm == "group":
             self.norms = nn.ModuleList([nn.GroupNorm(layers[0][0], layers[0][0])])
         else:
-            self.norms = nn.ModuleList(nn.LayerNorm(channels) for channels, _, _ in layers)
+            self.norms = nn.ModuleList(_Float32LayerNorm(channels) for channels, _, _ in layers)
         self.layers = tuple(layers)
         self.norm = norm
         self.published_group_norm = published_group_norm
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draw the weights as fairseq does (biases keep torch's default)."""
-        for conv in self.convs:
-            nn.init.kaiming_normal_(conv.weight)
 
     def forward(self, waves: Tensor, lengths: Tensor) -> Tensor:
         """Float `(B, T)` to features `(B, F, C)`; what padding becomes is not defined."""
         if self.norm == "group":
-            x = self._first_normalized(waves, lengths)
-        else:
-            first = self.convs[0]
-            windows = self._windows(waves).to(first.weight.dtype)
-            x = self._layer_norm(F.linear(windows, first.weight[:, 0], first.bias), 0)
-        x = gelu(x)
-        for number in range(1, len(self.convs)):
-            x = self._convolve(x, number)
-            x = gelu(self._layer_norm(x, number) if self.norm == "layer" else x)
+            x = gelu(self._first_normalized(waves, lengths))
+            for conv in self.convs[1:]:
+                x = gelu(conv(x))
+            return x
+        x = waves[:, :, None]
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = gelu(norm(conv(x)))
         return x
 
     def num_frames(self, lengths: Tensor) -> Tensor:
@@ -74,32 +66,16 @@ class ConvFrontEnd(nn.Module):
             lengths = ((lengths - kernel).div(stride, rounding_mode="floor") + 1).clamp(min=0)
         return lengths
 
-    def _windows(self, waves: Tensor) -> Tensor:
-        """What each frame of the first convolution sees, `(B, F, W)`."""
-        _, kernel, stride = self.layers[0]
-        return waves.unfold(1, kernel, stride)
-
-    def _convolve(self, x: Tensor, number: int) -> Tensor:
-        conv = self.convs[number]
-        rows = x.to(conv.weight.dtype).transpose(1, 2).unsqueeze(2)  # an image of one line: channels last is its layout
-        y = F.conv2d(rows, conv.weight.unsqueeze(2), conv.bias, stride=(1, conv.stride[0]))
-        return y.squeeze(2).transpose(1, 2)
-
-    def _layer_norm(self, x: Tensor, number: int) -> Tensor:
-        norm = self.norms[number]
-        y = F.layer_norm(x.float(), norm.normalized_shape, norm.weight.float(), norm.bias.float(), norm.eps)
-        return y.to(x.dtype)
-
     def _first_normalized(self, waves: Tensor, lengths: Tensor) -> Tensor:
         """The first convolution and its group norm as one product, in float32.
 
         The convolution is linear: mean and variance of its output over time follow from mean and covariance of its
         windows, so the normalization is folded into weights and bias of each row. (A bias of the convolution cancels.)
         """
-        conv, norm = self.convs[0], self.norms[0]
+        conv, norm = cast("nn.Conv1d", self.convs[0]), cast("nn.GroupNorm", self.norms[0])
         exact = torch.float32 if waves.device.type == "mps" else torch.float64  # small variances of large windows
         with torch.autocast(waves.device.type, enabled=False):
-            windows = self._windows(waves.float())
+            windows = waves.float().unfold(1, conv.kernel_size[0], conv.stride[0])  # (B, F, W)
             mean, covariance = self._moments(windows.to(exact), lengths)
             weight = conv.weight[:, 0].to(exact)
             variance = (weight @ covariance * weight).sum(-1)
@@ -119,3 +95,28 @@ class ConvFrontEnd(nn.Module):
         mean = (windows * valid).sum(1) / counts[:, None]
         centered = (windows - mean[:, None]) * valid
         return mean, centered.transpose(1, 2) @ centered / counts[:, None, None]
+
+
+class _FrameConv(nn.Conv1d):
+    """A strided convolution over frames `(B, F, C)`, drawn as fairseq does (its bias as torch does)."""
+
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        nn.init.kaiming_normal_(self.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.to(self.weight.dtype)
+        if self.in_channels == 1:
+            return F.linear(x[:, :, 0].unfold(1, self.kernel_size[0], self.stride[0]), self.weight[:, 0], self.bias)
+        image = x.transpose(1, 2).unsqueeze(2)  # of one line, and channels last already
+        y = F.conv2d(image, self.weight.unsqueeze(2), self.bias, stride=(1, self.stride[0]))
+        return y.squeeze(2).transpose(1, 2)
+
+
+class _Float32LayerNorm(nn.LayerNorm):
+    """LayerNorm in float32, whatever comes in and whatever autocast says."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            y = F.layer_norm(x.float(), self.normalized_shape, self.weight.float(), self.bias.float(), self.eps)
+        return y.to(x.dtype)

@@ -65,9 +65,7 @@ class Encoder(nn.Module):
         self.norm = nn.LayerNorm(config.dim)
         self.dropout = nn.Dropout(config.dropout)
         gated = config.num_buckets > 0
-        self.relative_bias = (
-            RelativeBias(config.num_buckets, config.max_distance, config.num_heads) if gated else None
-        )
+        self.relative_bias = RelativeBias(config.num_buckets, config.max_distance, config.num_heads) if gated else None
         self.layers = nn.ModuleList(
             EncoderLayer(
                 config.dim,

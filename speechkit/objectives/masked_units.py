@@ -40,7 +40,7 @@ class MaskedUnits:
     """Cross entropy over the classes of each label set at masked frames, and a penalty on the features.
 
     A batch holds the mask as `draws["mask.time"]`, bool `(B, F)`, and its labels under `label_sets`, int64 `(B, L)`.
-    Frames that have no label any more are left out.
+    Frames beyond the labels of the batch are cut off, those beyond the labels of their row are not predicted.
 
     Args:
         num_frames: samples `(B,)` to frames `(B,)`, of the model.
@@ -82,7 +82,7 @@ class MaskedUnits:
         states = model.encoder(
             batch.waves,
             batch.lengths,
-            mask=batch.draws["mask.time"],
+            mask=self._mask(batch),
             channel_mask=batch.draws.get("mask.feat"),
             dropped_layers=self.layer_drop(batch) if self.layer_drop and model.training else frozenset(),
         )
@@ -115,10 +115,17 @@ class MaskedUnits:
         """Nothing."""
         return ""
 
+    def _mask(self, batch: Batch) -> Tensor:
+        """The mask without the frames for which no row can have a label."""
+        mask = batch.draws["mask.time"]
+        labels = [batch.labels[name] for name in self.label_sets]
+        num_labels = min(row.shape[1] for row in labels if isinstance(row, Tensor))
+        return mask[:, : int(num_labels / self.labels_per_frame)]
+
     def _select(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The masked and the other frames that have labels, bool `(B, F)` each."""
         assert batch.lengths is not None
-        mask = batch.draws["mask.time"]
+        mask = self._mask(batch)
         frames = self.num_frames(batch.lengths)
         for name in self.label_sets:
             frames = labelled_frames(frames, batch.label_lengths[name], self.labels_per_frame)

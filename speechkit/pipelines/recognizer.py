@@ -5,7 +5,6 @@ B batch, T samples, F frames, V vocabulary.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,15 +22,13 @@ from speechkit.pipelines.device import DtypeName, choose_device, choose_dtype
 from speechkit.pipelines.recordings import Recording, Samples
 from speechkit.pipelines.sources import Source
 
-_LONGEST_FIELD = 16_000  # samples; one frame of a network at 20 ms sees 400
-
 
 class CTCModel(Protocol):
     """A network from waves `(B, T)` and lengths `(B,)` to logits `(B, F, V)` and lengths `(B,)` in frames."""
 
     @property
     def encoder(self) -> Any:
-        """With `config.sample_rate`, `config.waveform_eps`, `frame_rate` and `num_frames(lengths)`."""
+        """Its `config` has `sample_rate`, `waveform_eps`, `hop_samples` and `field_samples`."""
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -96,11 +93,13 @@ class Recognizer:
         self.vocabulary = model.vocabulary
         self.sample_rate: int = model.encoder.config.sample_rate
         self.batch_samples = batch_seconds * self.sample_rate
-        hop, field = round(self.sample_rate / model.encoder.frame_rate), _field_samples(model.encoder)
-        self.clock = FrameClock(hop_samples=hop, field_samples=field, sample_rate=self.sample_rate)
+        config = model.encoder.config
+        self.clock = FrameClock(
+            hop_samples=config.hop_samples, field_samples=config.field_samples, sample_rate=self.sample_rate
+        )
         self.settings = WindowSettings.from_seconds(
-            hop_samples=hop,
-            field_samples=field,
+            hop_samples=config.hop_samples,
+            field_samples=config.field_samples,
             sample_rate=self.sample_rate,
             window_seconds=window_seconds,
             overlap_seconds=overlap_seconds,
@@ -159,12 +158,3 @@ def load_recognizer(
     from speechkit.models import load
 
     return Recognizer(load(name, offline=offline, vocab=vocab), device=device, **options)
-
-
-def _field_samples(encoder: Any) -> int:
-    """The fewest samples that make a frame."""
-    frames = encoder.num_frames(torch.arange(1, _LONGEST_FIELD))
-    found = next(itertools.islice(torch.nonzero(frames > 0), 1), None)
-    if found is None:
-        raise ValueError(f"a frame sees more than {_LONGEST_FIELD} samples")
-    return int(found) + 1

@@ -12,10 +12,10 @@ from itertools import chain
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from speechkit.audio.resample import resample_array
 
 from speechkit.audio import files
 from speechkit.audio.normalize import normalize
+from speechkit.audio.resample import resample_array
 from speechkit.data.rxfilename import open_audio
 from speechkit.errors import InputError
 from speechkit.pipelines.sources import Source

@@ -206,7 +206,7 @@ class _Run:
         self._remove_leftovers(this)
         attempt = _Attempt(this, self.places, self.resources)
         attempt.write("running")
-        self.console.line(f"{stage}: {this.state}{f', {this.why}' if this.why else ''}")
+        self.console.line(f"{stage}: {'goes on' if this.state == 'partial' else 'begins'} ({this.why or this.state})")
         self.signals.gentle = work is not None
         unfinished: Literal["partial", "failed"] = "failed" if work is None else "partial"
         log_file = self.places.exp / "log" / f"{stage.label}.log"
@@ -214,8 +214,9 @@ class _Run:
             with stage_log(log_file, self.resources.command, environment()) as log:
                 self._call(this, attempt, work, log, log_file)
         except Interrupted as stop:
-            attempt.write(unfinished, attempt.note or str(stop))
-            self.console.line(f"{stage}: {attempt.note or stop}")
+            note = attempt.note or str(stop) or "stopped"
+            attempt.write(unfinished, note)
+            self.console.line(f"{stage}: {note}")
             return False
         except Exception as error:
             with suppress(OutputError):  # the disk may be full

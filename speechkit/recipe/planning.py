@@ -243,10 +243,14 @@ class _Assessment:
             if old.get("inputs", {}).get(name) != new["inputs"].get(name):
                 path = self.places.shown(self.inputs[name].path) if name in self.inputs else ""
                 changes.append(f"input {path or name} changed")
-        for part in ("recipe", "stage", "version", "outputs", "environment"):
+        for part in ("recipe", "stage", "version", "environment"):
             changes += settings.differences(old.get(part), new[part], part)
-        if record.status == "done":
+        if not changes:  # other outputs are seldom the cause
+            changes += settings.differences(old.get("outputs"), new["outputs"], "outputs")
+        if not changes and record.status == "done":
             changes += self._output_changes(record.outputs)
+        if not changes and record.key != this.key:
+            changes.append("something that it depends on changed")
         return changes
 
     def _output_changes(self, recorded: Mapping[str, str]) -> Iterator[str]:

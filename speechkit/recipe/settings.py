@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -35,9 +36,10 @@ def flatten(value: Any, names: Names = "") -> dict[str, Any]:
         names: that of the whole, or those of its items.
     """
     if not isinstance(names, str):
-        parts = dict(zip(names, value, strict=False)) if isinstance(value, list) else {"": value}
-        return {k: v for name, item in parts.items() for k, v in flatten(item, name).items()}
-    if isinstance(value, dict) and value:
+        if not isinstance(value, list) or len(value) != len(names):  # of a run that picked otherwise
+            return flatten(value)
+        parts = dict(zip(names, value, strict=True))
+    elif isinstance(value, dict) and value:
         parts = {f"{names}.{k}".lstrip("."): v for k, v in value.items()}
     elif isinstance(value, list) and any(isinstance(v, list | dict) for v in value):
         parts = {f"{names}[{i}]": v for i, v in enumerate(value)}
@@ -57,10 +59,11 @@ def names(pick: Callable[[Any], Any], config: Any) -> Names:
         picked = pick(_Watched(config, "", read))
     except (AttributeError, TypeError, ValueError, KeyError):  # it computes with what it reads
         return ""
+    if len(read) == 1 and _value(config, read[0]) is picked:
+        return read[0]
     if type(picked) is tuple:
-        if len(read) == len(picked):
-            return tuple(read)
-        return read[0] if len(read) == 1 else tuple(f"[{i}]" for i in range(len(picked)))
+        telling = len(set(read)) == len(picked) == len(read)
+        return tuple(read) if telling else tuple(f"[{i}]" for i in range(len(picked)))
     named = isinstance(picked, dict | tuple) or dataclasses.is_dataclass(picked)
     return read[0] if len(read) == 1 and not named else ""
 
@@ -69,13 +72,11 @@ def untrue(condition: Callable[[Any], bool], config: Any) -> str:
     """Say why a condition on the configuration is false: `use_lm is false`."""
     read: list[str] = []
     condition(_Watched(config, "", read))
-    texts = []
-    for name in dict.fromkeys(read):
-        value = config
-        for part in name.split("."):
-            value = getattr(value, part)
-        texts.append(f"{name} is {_canonical(value)}")
-    return ", ".join(texts) or "never here"
+    return ", ".join(f"{name} is {_canonical(_value(config, name))}" for name in dict.fromkeys(read)) or "never here"
+
+
+def _value(config: Any, name: str) -> Any:
+    return functools.reduce(getattr, name.split("."), config)
 
 
 class _Watched:

@@ -69,7 +69,7 @@ def dry_run(planned: Sequence[Planned], places: Places, digests: Digests, nj: in
         lines += [f"  out  {places.shown(output)}{_files(places, output)}" for output in this.outputs.values()]
         values = settings.flatten(plain(this.settings), this.names)
         words = [f"{k}={v}" if k else str(v) for k, v in values.items()]
-        lines.append(f"  set  {' '.join([*words, f' nj={nj}'])}")
+        lines.append(f"  set  {' '.join([*words, f'nj={nj}'])}")
     return "\n".join(lines)
 
 

@@ -7,7 +7,7 @@ import importlib.util
 import sys
 from pathlib import Path
 
-from speechkit.errors import UsageError
+from speechkit.errors import SpeechkitError, UsageError
 from speechkit.recipe.stage import Recipe
 
 
@@ -16,6 +16,7 @@ def load(folder: str | Path) -> Recipe:
 
     Raises:
         UsageError: there is no such file, or it defines no recipe.
+        SpeechkitError: running the file raises an error.
     """
     file = Path(folder).absolute() / "recipe.py"
     if not file.is_file():
@@ -31,9 +32,10 @@ def load(folder: str | Path) -> Recipe:
         sys.modules[name] = module
         try:
             spec.loader.exec_module(module)
-        except BaseException:
+        except Exception as error:
             del sys.modules[name]
-            raise
+            text = f"{type(error).__name__}: {error}".partition("\n")[0]
+            raise SpeechkitError(f"{file}: {text}", hint="-vv shows where", code="recipe.broken") from error
     recipe = getattr(sys.modules[name], "RECIPE", None)
     if not isinstance(recipe, Recipe):
         raise UsageError(f"{file}: defines no RECIPE", code="recipe.missing")

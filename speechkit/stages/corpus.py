@@ -109,8 +109,10 @@ def index_audio(sets: Sets) -> Stage[Any, None]:
         number=3,
         name="index_audio",
         group="data",
-        inputs=lambda c: {s: f"data/{s}" for s in sets(c)}
-        | {f"{s} audio": Input(path=f"data/{s}/wav.scp", digest="recordings") for s in sets(c)},
+        inputs=lambda c: (
+            {s: f"data/{s}" for s in sets(c)}
+            | {f"{s} audio": Input(path=f"data/{s}/wav.scp", digest="recordings") for s in sets(c)}
+        ),
         outputs=lambda c: {s: f"dump/index/{s}.jsonl" for s in sets(c)},
         settings=lambda c: None,  # noqa: ARG005
         run=run,

@@ -15,7 +15,7 @@ from speechkit.data.span_mask import SpanSettings
 from speechkit.data.utterance import Utterance, read_utterances
 from speechkit.files import write_text
 from speechkit.jobs import Interrupted
-from speechkit.models.wavlm.config import WavLMConfig
+from speechkit.models.wavlm.model import WavLMConfig
 from speechkit.recipe.context import Context
 from speechkit.stages.augment import AugmentSettings, waveform_transforms
 from speechkit.train.settings import TrainSettings
@@ -72,7 +72,7 @@ class CTCTraining:
 
 
 def finetune(context: Context, settings: CTCTraining) -> None:
-    """Train a CTC head and its encoder; what was kept goes to the output `weights`, ready to be averaged."""
+    """Train a CTC head and its encoder; what was kept goes to the output `weights`, to be averaged."""
     from speechkit.models import save
     from speechkit.objectives.ctc import CTC
     from speechkit.objectives.layer_drop import LayerDrop
@@ -97,8 +97,8 @@ def finetune(context: Context, settings: CTCTraining) -> None:
     if result.interrupted:
         raise Interrupted
     context.log.info("best: %.4f, kept %s", result.best_value or 0.0, ", ".join(p.name for p in result.best))
-    save(model, context.outputs["weights"])
-    (context.outputs["weights"] / "model.safetensors").unlink()
+    save(model, context.outputs["model"])
+    context.outputs["weights"].mkdir()
     for path in result.best or result.last[:1]:
         shutil.copy2(path, context.outputs["weights"])
     shutil.copy2(context.work / "metrics.jsonl", context.outputs["metrics"])
@@ -117,7 +117,7 @@ def _model(context: Context, settings: CTCTraining) -> Any:
     start = load(context.inputs["init"]) if "init" in context.inputs else None
     encoder = getattr(start, "encoder", start)
     config = regularized(encoder.config if encoder else settings.model, settings.finetune)
-    model = WavLMForCTC.of(config, vocabulary, final_dropout=settings.finetune.final_dropout)
+    model = WavLMForCTC(config, vocabulary, final_dropout=settings.finetune.final_dropout)
     if encoder is not None:
         model.encoder.load_state_dict(encoder.state_dict())
     return model.to(choose_device(context.device))
@@ -193,7 +193,9 @@ class _Validation:
         hypotheses = {}
         for batch in self.loader.once():
             output = model(batch.waves, batch.lengths)
-            for id, ids in zip(batch.ids, greedy(output.logits, output.lengths, blank=model.vocabulary.blank), strict=True):
+            for id, ids in zip(
+                batch.ids, greedy(output.logits, output.lengths, blank=model.vocabulary.blank), strict=True
+            ):
                 hypotheses[id] = model.vocabulary.text(ids)
         references = {u.id: u.text or "" for u in self.utterances}
         return values | {"wer": 100 * score(references, hypotheses).counts.rate}
@@ -201,12 +203,11 @@ class _Validation:
 
 def average_weights(context: Context, _: None) -> None:
     """Average what fine-tuning kept into the model of the experiment."""
-    from speechkit.models import build, save
+    from speechkit.models import load, save
     from speechkit.train.average import average
 
-    folder = context.inputs["weights"]
-    kept = sorted(folder.glob("step-*.safetensors"))
-    model = build(folder)
+    kept = sorted(context.inputs["weights"].glob("step-*.safetensors"))
+    model = load(context.inputs["model"])
     model.load_state_dict(average(kept))
     context.log.info("the mean of %d: %s", len(kept), ", ".join(p.stem for p in kept))
     saved = context.scratch / "model"
@@ -254,4 +255,3 @@ def decode(context: Context, settings: DecodeSettings) -> None:
         write_text(output / "ref", "".join(f"{line['id']} {line['ref']}\n" for line in lines))
         write_text(output / "text", "".join(f"{line['id']} {line['hyp']}\n" for line in lines))
         write_text(output / "utterances.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-

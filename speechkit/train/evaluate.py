@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from speechkit.data.batch import Batch
+from speechkit.objectives.losses import Term
 from speechkit.objectives.objective import Objective
-from speechkit.train.update import Step, add_counts
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, objective: Objective[Any], steps: Iterable[Step]) -> dict[str, float]:
-    """Every term of the objective, its `measures` and the weighted sum `loss`, over all the micro-batches.
+def evaluate(model: nn.Module, objective: Objective[Any], batches: Iterable[Batch]) -> dict[str, float]:
+    """Every term of the objective over its count, their weighted sum `loss`, and the objective's `measures`.
 
     The model is left in evaluation mode.
     """
@@ -22,16 +23,15 @@ def evaluate(model: nn.Module, objective: Objective[Any], steps: Iterable[Step])
     counts: dict[str, float] = {}
     sums: dict[str, Tensor] = {}
     statistics: dict[str, Tensor] = {}
-    terms: dict[str, tuple[str, float]] = {}
-    for step in steps:
-        _add(counts, add_counts(objective, step.micro_batches))
-        for batch in step.load():
-            losses = objective(model, batch, step.number)
-            _add(sums, {name: term.sum.double() for name, term in losses.terms.items()})
-            _add(statistics, losses.statistics)
-            terms |= {name: (term.count, term.weight) for name, term in losses.terms.items()}
-    values = {name: float(total) / max(counts[terms[name][0]], 1.0) for name, total in sums.items()}
-    loss = sum(values[name] * weight for name, (_, weight) in terms.items())
+    terms: dict[str, Term] = {}
+    for batch in batches:
+        losses = objective(model, batch, 0)
+        terms |= losses.terms
+        _add(counts, objective.counts(batch))
+        _add(sums, {name: term.sum.double() for name, term in losses.terms.items()})
+        _add(statistics, losses.statistics)
+    values = {name: float(total) / max(counts[terms[name].count], 1.0) for name, total in sums.items()}
+    loss = sum(values[name] * term.weight for name, term in terms.items())
     return {"loss": loss} | values | objective.measures(statistics)
 
 

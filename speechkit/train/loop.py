@@ -18,7 +18,7 @@ from torch import nn
 from speechkit.errors import SpeechkitError, UsageError
 from speechkit.files import remove, whole
 from speechkit.objectives.objective import Objective
-from speechkit.train.allocator import keep_memory
+from speechkit.train.allocator import tune_memory
 from speechkit.train.monitor import Metrics, Window, line, memory_mib, validation_line
 from speechkit.train.optimizer import Optimizer, RunningAverage, freeze, freeze_for
 from speechkit.train.precision import choose_dtype
@@ -112,7 +112,7 @@ def train(
         SpeechkitError: too many steps had no finite loss or gradient.
     """
     settings.check()
-    keep_memory()
+    tune_memory()
     loop = _Loop(model, objective, loader, settings, out)
     return loop.run(validate, progress, should_stop)
 

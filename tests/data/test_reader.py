@@ -167,7 +167,7 @@ def test_processes_that_die_again_and_again_stop_the_run(
         )
 
     monkeypatch.setattr(reader, "_start", dying)
-    with pytest.raises(SpeechkitError, match="micro-batches 0 to 3 .* 0 holds u0, u1, u2") as caught:
+    with pytest.raises(SpeechkitError, match=r"micro-batches 0 to 3 .* 0 holds u0, u1, u2") as caught:
         next(read_ahead(requests(utterances), workers=1, prefetch=4))
     assert "memory" in caught.value.hint
 
@@ -195,7 +195,8 @@ def test_reading_processes_end_when_their_parent_is_killed(tmp_path: Path, utter
     script.write_text(ORPHAN)
     u = utterances[0]
     fields = {"id": u.id, "path": u.path, "num_samples": u.num_samples, "sample_rate": u.sample_rate}
-    parent = subprocess.Popen([sys.executable, script, json.dumps(fields)], stdout=subprocess.PIPE, text=True, env=environment())
+    command = [sys.executable, script, json.dumps(fields)]
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment())
     assert parent.stdout is not None
     (worker,) = (int(pid) for pid in parent.stdout.readline().split())
     parent.send_signal(signal.SIGKILL)
@@ -227,7 +228,7 @@ def test_cuts_at_another_rate_stay_inside_and_are_long_enough(rates: tuple[int, 
         for size in range(1, length + 1, max(1, length // 50)):
             for start in {0, (length - size) // 2, length - size}:
                 span = cut(utterance, start, size, new)
-                assert 7 <= span.utterance.start
+                assert span.utterance.start >= 7
                 assert span.utterance.start + span.utterance.num_samples <= 7 + num_samples
                 assert num_samples_at(span.utterance, new) >= size
                 assert abs((span.utterance.start - 7) - start * old / new) <= 1 + old / new

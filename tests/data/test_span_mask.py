@@ -85,5 +85,3 @@ def test_weights_decide_how_often_an_index_comes() -> None:
     stream = Stream(draws.words(0, 0, "test", ["a"], 4000)[0])
     picks = [stream.weighted(np.array([0.25, 0.0, 0.75])) for _ in range(4000)]
     assert np.bincount(picks, minlength=3) / 4000 == pytest.approx([0.25, 0.0, 0.75], abs=0.02)
-
-

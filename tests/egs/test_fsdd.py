@@ -84,7 +84,7 @@ def test_the_same_seed_makes_the_same_strings_and_another_seed_others(egs: Egs, 
 
 def test_a_missing_corpus_is_one_line_and_a_hint(egs: Egs, tmp_path: Path) -> None:
     for given in (None, tmp_path):
-        with pytest.raises(InputError, match="^FSDD not found: pass --data-dir DIR$"):
+        with pytest.raises(InputError, match=r"^FSDD not found: pass --data-dir DIR$"):
             egs("fsdd").prepare(given, tmp_path / "data")
     (tmp_path / "recordings").mkdir()
     with pytest.raises(InputError, match="no recordings named"):

@@ -19,7 +19,11 @@ Tone = Callable[..., None]
 def corpus(tmp_path: Path, tone: Tone) -> Path:
     """Two subsets: one with transcripts, one without."""
     root = tmp_path / "corpora" / "LibriSpeech"
-    for subset, speaker, chapter in (("dev-clean", "61", "7"), ("dev-clean", "6313", "8"), ("train-clean-100", "5", "9")):
+    for subset, speaker, chapter in (
+        ("dev-clean", "61", "7"),
+        ("dev-clean", "6313", "8"),
+        ("train-clean-100", "5", "9"),
+    ):
         folder = root / subset / speaker / chapter
         for number in range(2):
             tone(folder / f"{speaker}-{chapter}-{number:04d}.flac", 0.1, 16000)
@@ -70,8 +74,8 @@ def test_the_sets_of_few_labels_and_of_all_training_data_are_joined(
         (corpus / "librispeech_finetuning/1h/0/clean/9/10").mkdir(parents=True, exist_ok=True)
     for subset in ("train-clean-360", "train-other-500"):
         tone(corpus / "LibriSpeech" / subset / "7/1" / f"7-1-{len(subset):04d}.flac", 0.1, 16000)
-    with pytest.raises(InputError, match="has no transcript"):
-        (corpus / "LibriSpeech/train-clean-100/5/9/5-9.trans.txt").write_text("5-9-0001 B\n")
+    (corpus / "LibriSpeech/train-clean-100/5/9/5-9.trans.txt").write_text("5-9-0001 B\n")
+    with pytest.raises(InputError, match="5-9-0000 has no transcript"):
         egs("librispeech").prepare(corpus, tmp_path / "data")
     (corpus / "LibriSpeech/train-clean-100/5/9/5-9.trans.txt").write_text("5-9-0001 B\n5-9-0000 C\n")
     egs("librispeech").prepare(corpus, tmp_path / "data")
@@ -82,7 +86,7 @@ def test_the_sets_of_few_labels_and_of_all_training_data_are_joined(
 
 def test_a_missing_corpus_is_one_line_and_a_hint(egs: Egs, tmp_path: Path) -> None:
     for given in (None, tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(InputError, match="^LibriSpeech not found: pass --data-dir DIR$"):
+        with pytest.raises(InputError, match=r"^LibriSpeech not found: pass --data-dir DIR$"):
             egs("librispeech").prepare(given, tmp_path / "data")
 
 

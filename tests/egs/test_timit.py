@@ -65,7 +65,9 @@ def test_a_gap_is_refused_and_names_the_speaker(egs: Egs) -> None:
     timit = egs("timit")
     test = [timit.Sentence(speaker, f"sx{n}", Path()) for speaker in timit.TEST for n in range(8)]
     timit.check_facts("test", test)
-    with pytest.raises(InputError, match="E201 test: 191 utterances of 24 speakers, expected 192 of 24; mdab0 has 7 of 8"):
+    with pytest.raises(
+        InputError, match="E201 test: 191 utterances of 24 speakers, expected 192 of 24; mdab0 has 7 of 8"
+    ):
         timit.check_facts("test", test[1:])
 
 
@@ -78,7 +80,7 @@ def test_missing_and_malformed_labels_are_named(egs: Egs, sentence: Callable[[Pa
     recording.with_suffix(".WRD").unlink()
     with pytest.raises(InputError, match=r"SA1\.flac: no \.WRD"):
         egs("timit").prepare(tmp_path, tmp_path / "data")
-    with pytest.raises(InputError, match="^TIMIT not found: pass --data-dir DIR$"):
+    with pytest.raises(InputError, match=r"^TIMIT not found: pass --data-dir DIR$"):
         egs("timit").prepare(None, tmp_path / "data")
 
 

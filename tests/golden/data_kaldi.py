@@ -17,7 +17,6 @@ from speechkit.cli import data as data_command
 from speechkit.data.ark import read_ark, read_scp
 from tests.golden.golden import Case
 
-
 # what Kaldi's script lets pass and what it refuses for reasons that we do not share (specs/recipes.md, section 4)
 KALDI_ACCEPTS = {"E106", "E107", "E132", "E133", "E142", "E152"}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from speechkit import draws
+from tests.golden import data_audio_read, data_formats, data_kaldi, data_plan
 from tests.golden.golden import Case
 
 
@@ -39,7 +40,13 @@ def _words(text: str) -> draws.Words:
     return np.array([int(x, 16) for x in text.split()], dtype=np.uint64)
 
 
-CHECKS = [(is_keyed_draws, check_keyed_draws)]
+CHECKS = [
+    (is_keyed_draws, check_keyed_draws),
+    *data_audio_read.CHECKS,
+    *data_formats.CHECKS,
+    *data_kaldi.CHECKS,
+    *data_plan.CHECKS,
+]
 
 
 def test_golden(golden_case: Case) -> None:

@@ -52,7 +52,7 @@ class ToyUnits(nn.Module):
         dropped_layers: frozenset[int],
     ) -> States:
         self.dropped.append(dropped_layers)
-        features = waves.unflatten(1, (-1, HOP))
+        features = waves.unflatten(1, (-1, HOP))[:, : mask.shape[1]]
         output = self.frames(features.masked_fill(mask[..., None], 0.1)).tanh()
         if channel_mask is not None:
             output = output.masked_fill(channel_mask[:, None], 0.0)
@@ -227,6 +227,17 @@ def test_frames_without_labels_are_left_out() -> None:
     given = replace(batch(), label_lengths={"units": torch.tensor([4, 2])})
     assert objective().counts(given) == {"masked": 4.0, "predicted": 4.0, "frames": 6.0}
     assert objective()(ToyUnits(), given, 0).terms["masked_share"].sum.item() == 4
+
+
+def test_frames_beyond_the_labels_of_the_batch_are_cut_off() -> None:
+    given = batch()
+    shorter = replace(
+        given, labels={"units": given.labels["units"][:, :4]}, label_lengths={"units": torch.tensor([4, 4])}
+    )
+    losses = objective()(ToyUnits(), shorter, 0)
+    assert objective().counts(shorter) == {"masked": 4.0, "predicted": 4.0, "frames": 8.0}
+    mean_square = given.waves[:, :16].square().mean().item()
+    assert losses.terms["feature_penalty"].sum.item() == pytest.approx(mean_square * 4)
 
 
 def test_labels_at_twice_the_frame_rate_take_every_other_one() -> None:

@@ -43,7 +43,7 @@ def same_weights(a: torch.nn.Module, b: torch.nn.Module) -> bool:
 
 
 def held_out(model: ToyModel) -> dict[str, float]:
-    return evaluate(model, ToyObjective(), [ToyStep(0, [toy_batch(1000), toy_batch(1001)])])
+    return evaluate(model, ToyObjective(), [toy_batch(1000), toy_batch(1001)])
 
 
 def run(out: Path, model: ToyModel, stop: int | None = None, **changes: object) -> TrainResult:
@@ -108,7 +108,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, caplog: pytest.LogC
 
 def test_micro_batches_of_a_step_equal_one_large_batch(tmp_path: Path) -> None:
     class Joined(ToyLoader):
-        def steps(self, start: int = 0):  # noqa: ANN202
+        def steps(self, start: int = 0):
             for step in super().steps(start):
                 a, b = step.batches
                 batch = type(a)(
@@ -270,8 +270,8 @@ def test_rows_and_lines_tell_what_people_ask(tmp_path: Path) -> None:
     table = rows(tmp_path, "train")
     assert [row["step"] for row in table] == [5, 10, 12]
     assert set(table[0]) == {
-        "kind", "step", "epoch", "loss", "square", "close", "gradient_norm", "learning_rate", "audio_seconds_per_second",
-        "audio_hours", "wait_share", "padding_share", "memory_mib", "skipped", "example",
+        "kind", "step", "epoch", "loss", "square", "close", "gradient_norm", "learning_rate",
+        "audio_seconds_per_second", "audio_hours", "wait_share", "padding_share", "memory_mib", "skipped", "example",
     }  # fmt: skip
     assert table[0]["loss"] == pytest.approx(table[0]["square"], rel=0.05)
     assert float(table[2]["audio_hours"]) * 3600 == pytest.approx(12 * (40 + 48) / 8)
@@ -313,7 +313,7 @@ def test_files_can_be_read_by_the_group(tmp_path: Path) -> None:
 def test_evaluation_divides_by_the_counts_of_all_batches() -> None:
     model, objective = ToyModel(dropout=0.9), ToyObjective()
     batches = [toy_batch(number) for number in range(3)]
-    values = evaluate(model, objective, [ToyStep(0, batches[:2]), ToyStep(1, batches[2:])])
+    values = evaluate(model, objective, batches)
     sums = [objective(model, batch, 0).terms["square"].sum.item() for batch in batches]
     assert values["square"] == pytest.approx(sum(sums) / (10 + 12 + 10))
     assert values["loss"] == values["square"]

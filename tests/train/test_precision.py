@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from speechkit.train import precision
-from speechkit.train.allocator import keep_memory
+from speechkit.train.allocator import tune_memory
 
 CPU = torch.device("cpu")
 
@@ -41,4 +41,4 @@ def test_autocast_computes_in_the_type_chosen() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only glibc has these settings")
 def test_glibc_accepts_the_allocator_settings() -> None:
-    assert keep_memory()
+    assert tune_memory()

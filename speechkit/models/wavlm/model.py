@@ -207,6 +207,11 @@ class WavLM(nn.Module):
         """Features `(B, F, C)` to the width of the Transformer, `(B, F, D)`."""
         return self.input_dropout(self.feature_projection(self.feature_norm(features)))
 
+    @property
+    def frame_rate(self) -> float:
+        """Frames a second."""
+        return self.config.frame_rate
+
     def num_frames(self, lengths: Tensor) -> Tensor:
         """How many frames each of `(B,)` lengths in samples gives; 0 below `config.field_samples`."""
         return self.front_end.num_frames(lengths)
@@ -233,7 +238,7 @@ def chunk_rule_frames(lengths: Tensor, num_samples: int, num_frames: int) -> Ten
 
 def scale_gradient(x: Tensor, scale: float) -> Tensor:
     """The same numbers, whose gradient is multiplied by `scale`."""
-    scaled: Tensor = _ScaleGradient.apply(x, scale)
+    scaled: Tensor = _ScaleGradient.apply(x, scale)  # type: ignore[no-untyped-call]
     return scaled
 
 
@@ -244,5 +249,5 @@ class _ScaleGradient(torch.autograd.Function):
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient * ctx.scale, None

@@ -1,0 +1,241 @@
+"""report.html: one file with the scores of a run, its curves, its worst utterances, its data and its settings."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from speechkit.metrics.wer import Pair, Score
+from speechkit.report.charts import curves, histogram
+from speechkit.report.results import NAMES, Entry, Row, comparisons, percent, score_cells
+from speechkit.report.style import CSS
+
+WORST = 20
+CONFUSIONS = 20
+
+# values of metrics.jsonl that are told in the table of rates; the others are drawn
+_RATES = {
+    "audio_seconds_per_second": "audio seconds per second",
+    "wait_share": "share of time waiting for data",
+    "padding_share": "share of padding",
+    "memory_mib": "memory, MiB",
+    "audio_hours": "hours of audio seen",
+    "skipped": "steps skipped",
+    "epoch": "epochs",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Training:
+    """A training.
+
+    Attributes:
+        name: of its stage.
+        rows: of its metrics.jsonl: `kind` train or valid, `step`, and named values.
+    """
+
+    name: str
+    rows: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataSet:
+    """A set of utterances.
+
+    Attributes:
+        name: its name.
+        durations_s: of its utterances.
+        num_speakers: in it.
+        dropped: id → why it is not in it.
+    """
+
+    name: str
+    durations_s: Sequence[float]
+    num_speakers: int
+    dropped: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Page:
+    """What a report tells.
+
+    Attributes:
+        title: the recipe and the corpus.
+        entry: scores, environment, model and commands.
+        trainings: in their order.
+        sets: of data.
+        config: the resolved settings, nested.
+        defaults: the same at their defaults.
+    """
+
+    title: str
+    entry: Entry
+    trainings: Sequence[Training] = ()
+    sets: Sequence[DataSet] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_training(name: str, path: Path) -> Training:
+    """A training from its metrics.jsonl."""
+    return Training(name=name, rows=[json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()])
+
+
+def html(page: Page) -> str:
+    """The page; it needs no other file and no network."""
+    entry = page.entry
+    body = [
+        f"<header><h1>{escape(page.title)}</h1><p>{escape(entry.tag)} · {escape(entry.date)}</p></header>",
+        _section("Scores", _cards(entry.rows), _scores(entry.rows)),
+        *(_section(f"Training: {training.name}", _curves(training), _rates(training)) for training in page.trainings),
+        *(_section(f"Decoded: {row.dataset}", _worst(row.score), _confusions(row.score)) for row in _by_words(entry)),
+        _section("Data", *_data(page.sets)),
+        _section("Run", _pairs(entry.model), _pairs(entry.environment), _commands(entry.commands)),
+        _section("Settings", _settings(page.config, page.defaults)),
+    ]
+    return (
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(page.title)}</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{CSS}</style></head>\n<body>\n'
+        + "\n".join(part for part in body if part)
+        + "\n</body></html>\n"
+    )
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested settings as dotted names, their values as JSON."""
+    found: dict[str, str] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            found |= flat(value, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = json.dumps(value, ensure_ascii=False)
+    return found
+
+
+def _section(title: str, *parts: str) -> str:
+    content = "\n".join(part for part in parts if part)
+    return f"<section><h2>{escape(title)}</h2>\n{content}\n</section>" if content else ""
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Cells are text; those after the first are set right."""
+    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>\n" for row in rows)
+    top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
+    return f"<table><thead><tr>{top}</tr></thead><tbody>\n{body}</tbody></table>" if body else ""
+
+
+def _by_words(entry: Entry) -> list[Row]:
+    return [row for row in entry.rows if row.score.unit == "word"]
+
+
+def _cards(rows: Sequence[Row]) -> str:
+    cards = [
+        f'<div class="card"><b>{percent(row.score.counts.rate)} %</b> {NAMES[row.score.unit]}<br>'
+        f"<small>{escape(row.dataset)}, {percent(row.interval[0])}–{percent(row.interval[1])}</small></div>"
+        for row in rows
+    ]
+    return f'<div class="cards">{"".join(cards)}</div>' if cards else ""
+
+
+def _scores(rows: Sequence[Row]) -> str:
+    head = ["dataset", "", "Snt", "Wrd", "Corr", "Sub", "Del", "Ins", "Err (95 % interval)", "S.Err"]
+    table = _table(head, ([row.dataset, NAMES[row.score.unit], *score_cells(row.score, row.interval)] for row in rows))
+    return table + "".join(f"<p>{escape(line)}</p>" for line in comparisons(rows))
+
+
+def _curves(training: Training) -> str:
+    lines: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for row in training.rows:
+        for name, value in row.items():
+            drawn = isinstance(value, int | float) and math.isfinite(value)
+            if drawn and name != "step" and name not in _RATES:
+                lines.setdefault(name, {}).setdefault(row["kind"], []).append((row["step"], value))
+    images = [curves(name.replace("_", " "), kinds) for name, kinds in lines.items()]
+    return _charts(images)
+
+
+def _charts(images: Sequence[str]) -> str:
+    return f'<div class="charts">{"".join(images)}</div>' if images else ""
+
+
+def _rates(training: Training) -> str:
+    rows = [row for row in training.rows if row["kind"] == "train"]
+    last = rows[-1] if rows else {}
+    cells = [["steps", f"{last['step']:,}"]] if rows else []
+    cells += [[text, f"{last[name]:,.4g}"] for name, text in _RATES.items() if name in last]
+    return _table(["at the end", ""], cells)
+
+
+def _worst(score: Score) -> str:
+    """The utterances with the most errors, those of the highest rate first among equals."""
+    order = sorted(score.utterances.items(), key=lambda item: (-item[1].errors, item[1].length, item[0]))
+    shown = [(id, counts) for id, counts in order[:WORST] if counts.errors]
+    rows = [
+        f"<tr><td><code>{escape(id)}</code></td><td>{counts.errors} of {counts.length}</td>"
+        f'<td class="aligned">{"".join(_pair(pair) for pair in score.alignments[id])}</td></tr>'
+        for id, counts in shown
+    ]
+    if not rows:
+        return "<p>No errors.</p>"
+    legend = (
+        '<p>Reference above, hypothesis below: <span class="pair substituted">substituted</span> '
+        '<span class="pair deleted">deleted</span> <span class="pair inserted">inserted</span></p>'
+    )
+    head = "<tr><th>utterance</th><th>errors</th><th>alignment</th></tr>"
+    return f"<h3>Worst utterances</h3>{legend}<table class='worst'>{head}\n{''.join(rows)}</table>"
+
+
+def _pair(pair: Pair) -> str:
+    ref, hyp = pair
+    kind = "inserted" if ref is None else "deleted" if hyp is None else "substituted" if ref != hyp else "correct"
+    return f'<span class="pair {kind}"><span>{escape(ref or "·")}</span><span>{escape(hyp or "·")}</span></span>'
+
+
+def _confusions(score: Score) -> str:
+    common = sorted(score.confusions().items(), key=lambda item: (-item[1], item[0][0] or "", item[0][1] or ""))
+    rows = ([ref or "·", hyp or "·", str(times)] for (ref, hyp), times in common[:CONFUSIONS])
+    table = _table(["reference", "hypothesis", "times"], rows)
+    return f"<h3>Commonest errors</h3>{table}" if table else ""
+
+
+def _data(sets: Sequence[DataSet]) -> list[str]:
+    rows = []
+    for s in sets:
+        seconds = sorted(s.durations_s) or [0.0]
+        hours, median = sum(seconds) / 3600, seconds[len(seconds) // 2]
+        rows.append([s.name, f"{len(s.durations_s):,}", f"{s.num_speakers:,}", f"{hours:.2f}"])
+        rows[-1] += [f"{seconds[0]:.2f}", f"{median:.2f}", f"{seconds[-1]:.2f}", f"{len(s.dropped):,}"]
+    head = ["set", "utterances", "speakers", "hours", "shortest, s", "median, s", "longest, s", "dropped"]
+    images = [histogram(s.name, s.durations_s, "seconds") for s in sets if s.durations_s]
+    dropped = _table(["dropped", "why"], ([id, why] for s in sets for id, why in s.dropped.items()))
+    return [
+        _table(head, rows),
+        f'<div class="charts">{"".join(images)}</div>' if images else "",
+        _folded("Dropped", dropped),
+    ]
+
+
+def _pairs(values: Mapping[str, str]) -> str:
+    return _table(["", ""], values.items())
+
+
+def _commands(commands: Mapping[str, str]) -> str:
+    text = "\n".join(f"# {name}\n{command}" for name, command in commands.items())
+    return f"<pre>{escape(text)}</pre>" if text else ""
+
+
+def _settings(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
+    """All settings; those that are not at their defaults come first and stand out."""
+    values, usual = flat(config), flat(defaults)
+    changed = {name: value for name, value in values.items() if usual.get(name, value) != value}
+    first = _table(["changed", "", "default"], ([name, value, usual[name]] for name, value in changed.items()))
+    return first + _folded(f"All {len(values)} settings", _table(["setting", ""], values.items()))
+
+
+def _folded(title: str, content: str) -> str:
+    return f"<details><summary>{escape(title)}</summary>{content}</details>" if content else ""
