@@ -56,7 +56,7 @@ def words(seed: int, epoch: int, purpose: str, ids: Sequence[str], count: int) -
 
 def uniform(w: Words) -> NDArray[np.float64]:
     """One number in [0, 1) a word, exact in float32 too."""
-    return (w >> np.uint64(8)) * 2.0**-24
+    return (w >> np.uint64(8)).astype(np.float64) * 2.0**-24
 
 
 def uniform53(w: Words) -> NDArray[np.float64]:

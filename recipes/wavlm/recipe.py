@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from speechkit import draws
@@ -21,6 +21,7 @@ from speechkit.recipe.stage import Recipe, Stage
 from speechkit.stages.augment import AugmentSettings, waveform_transforms
 from speechkit.stages.corpus import LengthLimits, filter_lengths, index_audio, prepare_data, read_lists, validate_data
 from speechkit.stages.ctc import CTCTraining, DecodeSettings, FinetuneSettings, average_weights, decode, finetune
+from speechkit.stages.report import publish, report
 from speechkit.stages.score import score
 from speechkit.stages.tokens import TokenSettings, learn_tokens
 from speechkit.stages.units import UnitSettings, label_units, learn_units, read_units
@@ -94,6 +95,7 @@ class WavLMRecipe:
         tokens: of transcripts.
         finetune: with CTC.
         decode: of test sets.
+        published: the paper's word error rates of test sets, as shares, to stand beside ours.
     """
 
     pretrain_sets: tuple[str, ...] = ("train",)
@@ -102,7 +104,7 @@ class WavLMRecipe:
     dev_set: str = "dev"
     test_sets: tuple[str, ...] = ("test",)
     noise_set: str = ""
-    prepare: dict[str, float] = field(default_factory=dict)
+    prepare: dict[str, int | float] = field(default_factory=dict)
     min_crop_seconds: float = 2.0
     min_seconds: float = 0.1
     max_seconds: float = 20.0
@@ -116,6 +118,7 @@ class WavLMRecipe:
     tokens: TokenSettings = field(default_factory=TokenSettings)
     finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
     decode: DecodeSettings = field(default_factory=DecodeSettings)
+    published: dict[str, float] = field(default_factory=dict)
 
 
 # Which sets -------------------------------------------------------------------------------------------------------
@@ -145,7 +148,7 @@ def limits(c: WavLMRecipe) -> dict[str, LengthLimits]:
     """What stage 4 filters: for fine-tuning by both limits, for pre-training by the least length of a crop."""
     crops = LengthLimits(min_seconds=c.min_crop_seconds)
     sentences = LengthLimits(min_seconds=c.min_seconds, max_seconds=c.max_seconds)
-    return {f"pretrain/{s}": crops for s in pretraining_sets(c)} | {s: sentences for s in (c.train_set, c.dev_set)}
+    return {f"pretrain/{s}": crops for s in pretraining_sets(c)} | dict.fromkeys((c.train_set, c.dev_set), sentences)
 
 
 def first_iteration(c: WavLMRecipe) -> bool:
@@ -216,7 +219,7 @@ def pretrain(context: Context, settings: UnitTraining) -> None:
             model,
             objective,
             batches,
-            s.train,
+            replace(s.train, seed=settings.seed),
             out=context.work,
             validate=lambda m: evaluate(m, objective, held_out.once()),
             progress=progress.update,
@@ -243,7 +246,7 @@ def crops(
     from speechkit.data.labels import Labels
     from speechkit.data.loader import Loader
     from speechkit.data.mixing import UtteranceMixing
-    from speechkit.data.plan import Plan
+    from speechkit.data.plan import plan_utterances
     from speechkit.data.transforms import SpanMask
 
     s, config = settings.pretrain, settings.model
@@ -255,9 +258,8 @@ def crops(
         )
         transforms.append(mixing)
     transforms.append(SpanMask(num_frames=model.encoder.num_frames, spans=s.mask))
-    sizes = [round(u.duration_s * config.sample_rate) for u in utterances]
     longest = round(s.max_crop_seconds * config.sample_rate)
-    plan = Plan([u.id for u in utterances], sizes, config.sample_rate, s.batch, settings.seed, longest)
+    plan = plan_utterances(utterances, config.sample_rate, s.batch, seed=settings.seed, max_crop_samples=longest)
     return Loader(
         utterances,
         plan,
@@ -286,7 +288,7 @@ def all_unit_inputs(c: WavLMRecipe) -> dict[str, str]:
 
 def noise_input(c: WavLMRecipe) -> dict[str, str]:
     """The noise, if there is any."""
-    return {"noise": f"dump/index/{s}.jsonl" for s in noise_sets(c)}
+    return {"noise": f"dump/index/{c.noise_set}.jsonl"} if c.noise_set else {}
 
 
 def unit_stages(iteration: Literal[1, 2], first: int, last: int) -> tuple[Stage[Any, Any], ...]:
@@ -352,6 +354,19 @@ def init_input(c: WavLMRecipe) -> dict[str, str]:
     return {"init": f"exp/{c.init}/model" if first_iteration(c) else c.init}
 
 
+def trainings(c: WavLMRecipe) -> list[str]:
+    """The trainings that take place."""
+    done = {"pretrain_1": first_iteration(c), "pretrain_2": second_iteration(c), "finetune": True}
+    return [name for name, wanted in done.items() if wanted]
+
+
+def lists(c: WavLMRecipe) -> dict[str, str]:
+    """What the report describes."""
+    pretraining = {f"{s} (pre-training)": f"exp/lists/pretrain/{s}.jsonl" for s in pretraining_sets(c)}
+    sentences = {c.train_set: "exp/finetune/train.jsonl", c.dev_set: "exp/finetune/dev.jsonl"}
+    return pretraining | sentences | {s: f"dump/index/{s}.jsonl" for s in c.test_sets}
+
+
 RECIPE = Recipe(
     name="wavlm",
     config=WavLMRecipe,
@@ -409,5 +424,7 @@ RECIPE = Recipe(
             gpu=True,
         ),
         score(number=33),
+        report(number=35, trainings=trainings, lists=lists),
+        publish(number=36, tracked="wavlm/RESULTS.md"),
     ),
 )

@@ -26,7 +26,9 @@ EXACT_INT16 = frozenset({"PCM_S8", "PCM_U8", "PCM_16", "ULAW", "ALAW", "MPEG_LAY
 FLOATING = frozenset({"FLOAT", "DOUBLE"})
 UNKNOWN_LENGTH = 1 << 62  # a FLAC stream written to a pipe says so
 
-_MP3_EARLY = 2304  # samples decoded before a span of an MP3: its frames lean on the ones before
+# samples decoded before a span of an MP3: a frame takes up to 511 bytes from the frames before it, which at the lowest
+# bit rates are 9 of 1152 samples or 12 of 576; what is decoded without them is silence
+_MP3_EARLY = 16 * 1152
 _MAX_SAMPLES_PER_BYTE = 1000  # digital silence in FLAC needs a byte for some hundred samples
 _NOT_RECOGNIZED = 1
 _PIECE = 1024

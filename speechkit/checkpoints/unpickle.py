@@ -38,23 +38,16 @@ _STORAGES = {
 }
 _BUILTINS = ("builtins", "__builtin__")
 # what pickles of settings and arrays honestly name; kept as records, never called
+_RECORDED_MODULES = frozenset({"argparse", "collections", "datetime", "pathlib", "typing"})
 _RECORDED = {
-    *((m, n) for m in _BUILTINS for n in ("bool", "bytes", "complex", "dict", "float", "frozenset", "int", "list")),
-    *((m, n) for m in _BUILTINS for n in ("getattr", "object", "slice", "str", "tuple", "type")),
-    *((m, n) for m in ("numpy", "numpy.core.multiarray", "numpy._core.multiarray") for n in ("dtype", "ndarray")),
-    *((m, n) for m in ("numpy.core.multiarray", "numpy._core.multiarray") for n in ("scalar", "_reconstruct")),
-    *(("pathlib", n) for n in ("Path", "PosixPath", "PurePath", "PurePosixPath", "WindowsPath")),
-    ("_codecs", "encode"),
-    ("_operator", "getitem"),
-    ("argparse", "Namespace"),
-    ("collections", "Counter"),
-    ("collections", "defaultdict"),
-    ("copy_reg", "_reconstructor"),
-    ("copyreg", "_reconstructor"),
-    ("operator", "getitem"),
-    ("torch", "device"),
-    ("torch", "dtype"),
-    ("types", "SimpleNamespace"),
+    **dict.fromkeys(_BUILTINS, "bool bytes complex dict float frozenset getattr int list long object str tuple type unicode"),
+    **dict.fromkeys(("numpy.core.multiarray", "numpy._core.multiarray"), "_reconstruct scalar"),
+    **dict.fromkeys(("copy_reg", "copyreg"), "_reconstructor"),
+    **dict.fromkeys(("operator", "_operator"), "getitem"),
+    "_codecs": "encode",
+    "numpy": "dtype ndarray",
+    "torch": "device dtype",
+    "types": "NoneType SimpleNamespace",
 }
 _DAMAGE = (  # what a broken or strange file makes of pickle, zipfile and torch
     *(ArithmeticError, AttributeError, EOFError, LookupError, RuntimeError, TypeError, ValueError),
@@ -140,7 +133,8 @@ class _Unpickler(pickle.Unpickler):
             return _STORAGES[name]
         if module == "torch._utils" and name in _TENSORS:
             return _TENSORS[name]
-        if (module, name) in _RECORDED or module.partition(".")[0] not in _OWN_PACKAGES:
+        harmless = module in _RECORDED_MODULES or name in _RECORDED.get(module, "").split()
+        if harmless or module.partition(".")[0] not in _OWN_PACKAGES:
             return type(name.rpartition(".")[2], (Record,), {"global_name": f"{module}.{name}"})
         raise ModelError(
             f"{self.source.path}: the file wants to call {module}.{name}; nothing in a file is run",

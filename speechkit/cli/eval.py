@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from speechkit.cli.model import positive
+from speechkit.cli.outputs import print_text
 from speechkit.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,7 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("ref", metavar="REF", help="text, Kaldi's text, trn, stm, ctm or jsonl, by the ending")
     parser.add_argument("hyp", metavar="HYP", help="the same")
     parser.add_argument("--normalizer", default="none", choices=["none", "basic"], help="of both (default none)")
-    parser.add_argument("--bootstrap", type=int, metavar="N", help="resamples of the 95 %% interval (1000 with --json)")
+    parser.add_argument(
+        "--bootstrap", type=positive, metavar="N", help="resamples of the 95 %% interval (--json: 1000)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the resamples")
     parser.add_argument("--per-utt", metavar="FILE", help="write each utterance with its errors, as Kaldi does")
     parser.add_argument("--align", metavar="FILE", help="write each utterance's alignment, reference above hypothesis")
@@ -64,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         write_text(args.per_utt, _per_utterance(result))
     if args.align:
         write_text(args.align, _alignments(result))
-    print(_json(args, result) if args.json else _table(args, result))
+    print_text((_json(args, result) if args.json else _table(args, result)) + "\n")
     return 0
 
 

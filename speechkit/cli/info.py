@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from speechkit.cli.model import add_offline_argument
 from speechkit.cli.outputs import print_text
 from speechkit.errors import InputError, SpeechkitError
 
@@ -21,11 +22,9 @@ _MODEL_ENDINGS = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument(
-        "names", nargs="+", metavar="FILE|MODEL", help="recordings, model folders or files, hub ids"
-    )
+    parser.add_argument("names", nargs="+", metavar="FILE|MODEL", help="recordings, model folders or files, hub ids")
     parser.add_argument("--vocab", metavar="FILE", help="the symbols of a model that was published without")
-    parser.add_argument("--offline", action="store_true", help="no network at all")
+    add_offline_argument(parser)
     parser.add_argument("--json", action="store_true", help="one object a line; of models also settings and tensors")
 
 

@@ -21,8 +21,14 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default=os.environ.get("SPEECHKIT_DEVICE", "auto"), help="auto, cpu, cuda[:N], mps")
     parser.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"])
     parser.add_argument("--batch-seconds", type=_seconds, default=120.0, metavar="S", help="audio in a batch (120)")
-    parser.add_argument("--threads", type=int, metavar="N", help="of the CPU (default: its cores, at most 8)")
-    parser.add_argument("--offline", action="store_true", help="no network at all")
+    parser.add_argument("--threads", type=positive, metavar="N", help="of the CPU (default: its cores, at most 8)")
+    add_offline_argument(parser)
+
+
+def add_offline_argument(parser: argparse.ArgumentParser) -> None:
+    """Declare the switch that keeps the command off the network."""
+    offline = bool(os.environ.get("SPEECHKIT_OFFLINE"))
+    parser.add_argument("--offline", action="store_true", default=offline, help="no network at all")
 
 
 def require_model(args: argparse.Namespace) -> None:
@@ -55,6 +61,14 @@ def open_recognizer(args: argparse.Namespace) -> Recognizer:
         offline=args.offline,
         vocab=args.vocab,
     )
+
+
+def positive(text: str) -> int:
+    """A whole number above 0 of the command line."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not positive")
+    return value
 
 
 def _seconds(text: str) -> float:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speechkit.cli.inputs import Input, add_input_arguments, find_inputs
-from speechkit.cli.model import add_model_arguments, open_recognizer, require_model
+from speechkit.cli.model import add_model_arguments, open_recognizer, positive, require_model
 from speechkit.cli.outputs import Outputs, add_output_arguments, choose_formats, choose_target, print_text
 from speechkit.cli.progress import Progress, clock
 from speechkit.errors import InputError, SpeechkitError, UsageError
@@ -22,24 +22,23 @@ if TYPE_CHECKING:
     from speechkit.pipelines.sources import Failure
     from speechkit.pipelines.transcript import Transcript
 
-_LAYOUT = ("max_line_width", "max_line_count", "max_words_per_line", "highlight_words", "speaker_labels")
+_LAYOUT = ("max_line_width", "max_line_count", "max_words_per_line", "highlight_words")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add_input_arguments(parser)
     add_model_arguments(parser)
-    parser.add_argument("--beam-size", type=_positive, metavar="N", help="prefixes of a beam search (default: greedy)")
+    parser.add_argument("--beam-size", type=positive, metavar="N", help="prefixes of a beam search (default: greedy)")
     add_output_arguments(parser, FORMATS, several=True)
     parser.add_argument("--jsonl", action="store_true", help="one JSON object a line on stdout as each input finishes")
     parser.add_argument("--fail-fast", action="store_true", help="stop at the first input that fails")
     parser.add_argument("--no-progress", action="store_true", help="no bar and no lines of progress")
     lines = parser.add_argument_group("lines and cues of srt and vtt")
-    lines.add_argument("--max-line-width", type=_positive, metavar="CHARS")
-    lines.add_argument("--max-line-count", type=_positive, metavar="LINES")
-    lines.add_argument("--max-words-per-line", type=_positive, metavar="WORDS")
+    lines.add_argument("--max-line-width", type=positive, metavar="CHARS")
+    lines.add_argument("--max-line-count", type=positive, metavar="LINES")
+    lines.add_argument("--max-words-per-line", type=positive, metavar="WORDS")
     lines.add_argument("--highlight-words", action=argparse.BooleanOptionalAction, default=False)
-    lines.add_argument("--speaker-labels", action=argparse.BooleanOptionalAction, default=True)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -168,7 +167,7 @@ def _settings(args: argparse.Namespace, formats: tuple[str, ...]) -> dict[str, A
     names = ("model", "vocab", "beam_size", "channel", "dtype", *_LAYOUT)
     settings = {name: getattr(args, name) for name in names}
     path = Path(args.model)
-    files = sorted(path.rglob("*")) if path.is_dir() else [path] if path.exists() else []
+    files = sorted(path.iterdir()) if path.is_dir() else [path] if path.exists() else []
     return settings | {
         "formats": formats,
         "model_files": [[f.name, f.stat().st_mtime_ns] for f in files if f.is_file()],
@@ -187,10 +186,3 @@ def _total_seconds(items: Sequence[Input]) -> float | None:
             with contextlib.suppress(InputError):  # told when it is read
                 total += info(item.place).duration_s
     return total or None
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not positive")
-    return value

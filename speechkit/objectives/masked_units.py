@@ -30,7 +30,7 @@ class UnitModel(Protocol):
         """Waves and lengths to states; takes `mask`, `channel_mask` and `dropped_layers` too."""
 
     def logits(self, frames: Tensor) -> Sequence[Tensor]:
-        """Logits `(N, C)` of every label set for encoder outputs `(N, D)`."""
+        """Logits float32 `(N, C)` of every label set for encoder outputs `(N, D)`."""
 
     def class_embeddings(self) -> Sequence[Tensor]:
         """Class embeddings `(C, E)` of every label set, as the logits use them."""
@@ -40,7 +40,8 @@ class MaskedUnits:
     """Cross entropy over the classes of each label set at masked frames, and a penalty on the features.
 
     A batch holds the mask as `draws["mask.time"]`, bool `(B, F)`, and its labels under `label_sets`, int64 `(B, L)`.
-    Frames beyond the labels of the batch are cut off, those beyond the labels of their row are not predicted.
+    Frames beyond the labels of the batch are cut off, those beyond the labels of their row are not predicted. Where
+    utterances were mixed, `draws["mix.overlap"]` `(B,)` is the share of each that was overlapped, to be reported.
 
     Args:
         num_frames: samples `(B,)` to frames `(B,)`, of the model.
@@ -72,10 +73,11 @@ class MaskedUnits:
         self.layer_drop = layer_drop
 
     def counts(self, batch: Batch) -> dict[str, float]:
-        """Frames of good utterances: `masked`, `predicted` (what divides the loss) and all that have `frames`."""
+        """Frames of good utterances: `masked`, `predicted` (what divides the loss), all `frames`; and `utterances`."""
         masked, unmasked = (float((m.sum(1) * batch.weights).sum()) for m in self._select(batch))
         predicted = masked + unmasked if self.unmasked_weight else masked
-        return {"masked": masked, "predicted": predicted, "frames": masked + unmasked}
+        utterances = float(batch.weights.sum())
+        return {"masked": masked, "predicted": predicted, "frames": masked + unmasked, "utterances": utterances}
 
     def __call__(self, model: UnitModel, batch: Batch, step: int) -> Losses:  # noqa: ARG002 the same at every step
         """Sums of the losses, of correct predictions and of masked frames; unit histograms as statistics."""
@@ -98,6 +100,9 @@ class MaskedUnits:
             mean_square = states.features.float().square().mean()
             terms["feature_penalty"] = Term(sum=mean_square * count, count="predicted", weight=self.feature_penalty)
         terms["masked_share"] = Term(sum=(masked.sum(1) * batch.weights).sum(), count="frames", weight=0.0)
+        if "mix.overlap" in batch.draws:
+            overlap = (batch.draws["mix.overlap"] * batch.weights).sum()
+            terms["overlap"] = Term(sum=overlap, count="utterances", weight=0.0)
         return Losses(terms=terms, statistics=statistics)
 
     def measures(self, statistics: Mapping[str, Tensor]) -> dict[str, float]:
@@ -143,7 +148,7 @@ class MaskedUnits:
             labels = batch.labels[key]
             assert isinstance(labels, Tensor)
             targets = frame_labels(labels, selected.shape[1], self.labels_per_frame)[selected]
-            losses, correct = unit_losses(logits.float(), targets, duplicates(embeddings))
+            losses, correct = unit_losses(logits, targets, duplicates(embeddings))
             label_set = key.removeprefix("units")
             terms[name + label_set] = Term(sum=(losses * row_weights).sum(), count="predicted", weight=weight)
             if name == "masked":

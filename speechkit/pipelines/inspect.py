@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from speechkit.checkpoints.unpickle import Record, read_pickle
 from speechkit.models import load
 
@@ -55,8 +53,7 @@ def inspect_model(name: str, *, offline: bool = False, vocab: str | None = None)
         ModelError: it is not there, cannot be loaded right, or its pickle names a function that has no business in it.
     """
     model: Any = load(name, offline=offline, vocab=vocab)
-    assert isinstance(model, nn.Module)
-    config = getattr(model, "encoder", model).config
+    config: Any = getattr(model, "encoder", model).config
     parameters = sum(p.numel() for p in model.parameters())
     path = Path(name)
     return ModelInfo(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -157,4 +157,5 @@ def load_recognizer(
     """Load a model by name, path or hub id for recognition; `options` are those of `Recognizer`."""
     from speechkit.models import load
 
-    return Recognizer(load(name, offline=offline, vocab=vocab), device=device, **options)
+    model = cast("CTCModel", load(name, offline=offline, vocab=vocab))
+    return Recognizer(model, device=device, **options)

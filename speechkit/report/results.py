@@ -58,13 +58,12 @@ def results(entry: Entry, version: str) -> str:
     return f"{_head(version)}{_entry(entry)}"
 
 
-def with_results(old: str, entry: Entry, version: str) -> str:
-    """The file `old` with a run added before the others; unchanged where the run is in it already."""
-    new = _entry(entry)
-    if new in old:
-        return old
-    _, heading, entries = old.partition("\n## ")
-    return f"{_head(version)}{new}{heading}{entries}"
+def merged(old: str, new: str) -> str:
+    """The file `old` with the run of the file `new` before the others; a run is in it once."""
+    head, *added = new.split("\n## ")
+    _, *known = old.split("\n## ")
+    entries = dict.fromkeys(entry.strip() for entry in [*added, *known])
+    return "\n\n## ".join([head.strip(), *entries]) + "\n"
 
 
 def score_cells(score: Score, interval: tuple[float, float]) -> list[str]:

@@ -32,8 +32,8 @@ class LengthLimits:
     max_seconds: float | None = None
 
 
-def prepare_data() -> Stage[Any, dict[str, float]]:
-    """Stage 1: egs/CORPUS/prepare.py writes data/SET for every set it knows. The configuration's `prepare` goes to it."""
+def prepare_data() -> Stage[Any, dict[str, int | float]]:
+    """Stage 1: egs/CORPUS/prepare.py writes data/SET for every set it knows; the setting `prepare` goes to it."""
     return Stage(
         number=1,
         name="prepare_data",
@@ -45,7 +45,7 @@ def prepare_data() -> Stage[Any, dict[str, float]]:
     )
 
 
-def _prepare(context: Context, settings: dict[str, float]) -> None:
+def _prepare(context: Context, settings: dict[str, int | float]) -> None:
     path = context.inputs["prepare"]
     spec = importlib.util.spec_from_file_location(f"speechkit_prepare_{path.parent.name}", path)
     assert spec is not None
@@ -60,7 +60,7 @@ def _prepare(context: Context, settings: dict[str, float]) -> None:
         raise UsageError(f"prepare: {path} knows no such setting: {error}", code="config.unknown") from error
 
 
-def validate_data(sets: Sets, with_text: Sets) -> Stage[Any, None]:
+def validate_data(sets: Sets, with_text: Sets) -> Stage[Any, tuple[str, ...]]:
     """Stage 2: the rules for data directories; findings go to exp/validation.txt, errors stop the run.
 
     Args:

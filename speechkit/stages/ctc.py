@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from speechkit import draws
@@ -88,7 +87,7 @@ def finetune(context: Context, settings: CTCTraining) -> None:
             model,
             objective,
             _training_batches(context, settings, model),
-            settings.finetune.train,
+            replace(settings.finetune.train, seed=settings.seed),
             out=context.work,
             validate=_Validation(context, model, objective),
             progress=progress.update,
@@ -115,7 +114,7 @@ def _model(context: Context, settings: CTCTraining) -> Any:
     torch.manual_seed(draws.torch_seed(settings.seed, 0, "init", "finetune"))
     vocabulary = TextTokenizer.load(context.inputs["tokens"]).vocabulary
     start = load(context.inputs["init"]) if "init" in context.inputs else None
-    encoder = getattr(start, "encoder", start)
+    encoder: Any = getattr(start, "encoder", start)
     config = regularized(encoder.config if encoder else settings.model, settings.finetune)
     model = WavLMForCTC(config, vocabulary, final_dropout=settings.finetune.final_dropout)
     if encoder is not None:
@@ -146,9 +145,17 @@ def _training_batches(context: Context, settings: CTCTraining, model: Any) -> An
     if s.channel_mask.prob:
         transforms.append(ChannelMask(width=config.encoder.dim, spans=s.channel_mask))
     return _loader(
-        read_utterances(context.inputs["train"]), context, model, s.batch, transforms, settings.seed,
-        micro_batches=s.micro_batches, workers=s.workers, cache=s.cache, bad_cuts=context.exp / "log" / "bad_cuts.jsonl",
-    )  # fmt: skip
+        read_utterances(context.inputs["train"]),
+        context,
+        model,
+        s.batch,
+        transforms,
+        settings.seed,
+        micro_batches=s.micro_batches,
+        workers=s.workers,
+        cache=s.cache,
+        bad_cuts=context.exp / "log" / "bad_cuts.jsonl",
+    )
 
 
 def _loader(
@@ -162,13 +169,13 @@ def _loader(
 ) -> Any:
     from speechkit.data.labels import Labels
     from speechkit.data.loader import Loader
-    from speechkit.data.plan import Plan
+    from speechkit.data.plan import plan_utterances
     from speechkit.tokenizers.text import TextTokenizer
 
     rate = model.encoder.config.sample_rate
     tokenizer = TextTokenizer.load(context.inputs["tokens"])
     labels = {"tokens": Labels(values={u.id: tokenizer.encode(u.text or "") for u in utterances})}
-    plan = Plan([u.id for u in utterances], [round(u.duration_s * rate) for u in utterances], rate, batch, seed)
+    plan = plan_utterances(utterances, rate, batch, seed=seed)
     device = next(model.parameters()).device
     return Loader(utterances, plan, transforms, sample_rate=rate, device=device, labels=labels, **options)
 
@@ -242,7 +249,7 @@ def decode(context: Context, settings: DecodeSettings) -> None:
     for name, output in context.outputs.items():
         utterances = [u for u in read_utterances(context.inputs[name]) if u.text is not None]
         output.mkdir()
-        lines = []
+        lines: list[dict[str, Any]] = []
         with context.progress(len(utterances), "utterance") as progress:
             sources = (Source.of_utterance(u) for u in utterances)
             for utterance, result in zip(utterances, transcriber.transcribe(sources), strict=True):

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from speechkit.files import write_json
 from speechkit.recipe.context import Context
 from speechkit.recipe.stage import Stage
+
+if TYPE_CHECKING:
+    from speechkit.metrics.wer import Score, Unit
 
 
 def score(number: int) -> Stage[Any, int]:
@@ -26,26 +30,25 @@ def score(number: int) -> Stage[Any, int]:
 
 
 def _score(context: Context, seed: int) -> None:
+    rates = {}
+    for name, folder in context.inputs.items():
+        for unit, (result, interval) in scored(folder, seed).items():
+            counts = result.counts
+            rates[f"{name} {unit}"] = {**asdict(counts), "rate": counts.rate, "interval": interval}
+            context.log.info("%s, %s errors: %.2f %% of %d", name, unit, 100 * counts.rate, counts.length)
+    write_json(context.outputs["scores"], rates)
+
+
+def scored(folder: Path, seed: int) -> dict[Unit, tuple[Score, tuple[float, float]]]:
+    """Word and character errors of a decoded set, each with the 95 % interval of its rate."""
     from speechkit.metrics.wer import bootstrap_interval
     from speechkit.metrics.wer import score as error_rate
 
-    scores = {}
-    for name, folder in context.inputs.items():
-        lines = list(read_decoded(folder))
-        references, hypotheses = ({line["id"]: line[k] for line in lines} for k in ("ref", "hyp"))
-        for unit in ("word", "char"):
-            result = error_rate(references, hypotheses, unit)  # type: ignore[arg-type]
-            low, high = bootstrap_interval(result, seed)
-            counts = result.counts
-            scores[f"{name} {unit}"] = {
-                "correct": counts.correct,
-                "substitutions": counts.substitutions,
-                "deletions": counts.deletions,
-                "insertions": counts.insertions,
-                "interval": [low, high],
-            }
-            context.log.info("%s, %s errors: %.2f %% of %d", name, unit, 100 * counts.rate, counts.length)
-    write_json(context.outputs["scores"], scores)
+    lines = list(read_decoded(folder))
+    references, hypotheses = ({line["id"]: line[k] for line in lines} for k in ("ref", "hyp"))
+    units: tuple[Unit, ...] = ("word", "char")
+    results = {unit: error_rate(references, hypotheses, unit) for unit in units}
+    return {unit: (result, bootstrap_interval(result, seed)) for unit, result in results.items()}
 
 
 def read_decoded(folder: Path) -> Iterator[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -77,5 +78,5 @@ def _unreachable(tokens: list[int], num_frames: float) -> str:
     """Why CTC cannot align so many tokens: it needs a frame for each, and one between equal neighbors."""
     if not tokens:
         return "no words"
-    needed = len(tokens) + sum(a == b for a, b in zip(tokens, tokens[1:], strict=False))
+    needed = len(tokens) + sum(a == b for a, b in itertools.pairwise(tokens))
     return f"{len(tokens)} tokens need {needed} frames, there are {num_frames:.1f}" if needed > num_frames - 1 else ""

@@ -89,11 +89,11 @@ class FeatureReader:
         import torch
 
         from speechkit.data.loader import Loader
-        from speechkit.data.plan import Plan, PlanSettings
+        from speechkit.data.plan import PlanSettings, plan_utterances
         from speechkit.data.transforms import Normalize
 
-        ids, sizes = [u.id for u in utterances], [round(u.duration_s * self.sample_rate) for u in utterances]
-        plan = Plan(ids, sizes, self.sample_rate, PlanSettings(batch_seconds=_BATCH_SECONDS), self.settings.seed)
+        packing = PlanSettings(batch_seconds=_BATCH_SECONDS)
+        plan = plan_utterances(utterances, self.sample_rate, packing, seed=self.settings.seed)
         eps = self.encoder.config.waveform_eps if self.encoder else None
         transforms = [] if eps is None else [Normalize(eps=eps)]
         loader = Loader(utterances, plan, transforms, sample_rate=self.sample_rate, device=self.device)

@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import nn
 
+from speechkit.checkpoints.weights import write_safetensors
 from speechkit.errors import SpeechkitError, UsageError
 from speechkit.files import remove, whole
 from speechkit.objectives.objective import Objective
@@ -23,7 +24,7 @@ from speechkit.train.monitor import Metrics, Window, line, memory_mib, validatio
 from speechkit.train.optimizer import Optimizer, RunningAverage, freeze, freeze_for
 from speechkit.train.precision import choose_dtype
 from speechkit.train.settings import TrainSettings
-from speechkit.train.state import Snapshot, TrainState, comparable, load_checkpoint, save_checkpoint, save_tensors
+from speechkit.train.state import Snapshot, TrainState, comparable, load_checkpoint, save_checkpoint
 from speechkit.train.update import Step, Update, Updater, seconds_of
 
 log = logging.getLogger(__name__)
@@ -281,7 +282,7 @@ class _Loop:
                     values = validate(self.model)
             snapshot = Snapshot(step=state.step, value=self._value(values) if validate else None)
             with whole(self._path(snapshot)) as temporary:
-                save_tensors(temporary, self.model.state_dict())
+                write_safetensors(temporary, self.model.state_dict())
         if validate:
             self.metrics.write("valid", state.step, values)
             self._tell(validation_line(values, state.step), progress)
@@ -289,7 +290,7 @@ class _Loop:
         kept = {*self._best()[: settings.keep_best], *state.snapshots[-settings.keep_last :]}
         state.snapshots = [s for s in state.snapshots if s in kept]
         self._save()
-        for path in set(self._path(snapshot).parent.glob("step-*.safetensors")) - {self._path(s) for s in kept}:
+        for path in set((self.out / "weights").iterdir()) - {self._path(s) for s in kept}:
             remove(path)
 
     def _value(self, values: Mapping[str, float | str]) -> float | None:

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
+from speechkit.checkpoints.weights import write_safetensors
 from speechkit.errors import UsageError
 from speechkit.files import remove, sha256, whole, write_json
 from speechkit.train.settings import TrainSettings
@@ -68,14 +69,6 @@ def comparable(settings: TrainSettings) -> dict[str, Any]:
     return {key: value for key, value in fields.items() if key not in _FREE}
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write a safetensors file that whoever may read its folder's other files may read too."""
-    path.touch()
-    mode = path.stat().st_mode
-    save_file({name: t.detach().contiguous() for name, t in tensors.items()}, path)
-    path.chmod(mode)  # safetensors makes files that only their owner can read
-
-
 def save_checkpoint(folder: Path, state: TrainState, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
     """Write `folder/step-NNNNNNNN` and remove all but the newest two.
 
@@ -92,7 +85,7 @@ def save_checkpoint(folder: Path, state: TrainState, tensors: Mapping[str, Mappi
         digests = {}
         for name, content in tensors.items():
             file = temporary / f"{name}.safetensors"
-            save_tensors(file, content)
+            write_safetensors(file, content)
             digests[file.name] = sha256(file)
         write_json(temporary / "state.json", asdict(state) | {"digests": digests, "torch": torch.__version__})
     for old in _checkpoints(folder)[_KEPT:]:

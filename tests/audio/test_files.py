@@ -108,7 +108,7 @@ def test_a_span_is_that_part_of_the_whole(tmp_path: Path, format: str) -> None:
 def test_an_mp3_is_decoded_from_before_the_span(tmp_path: Path) -> None:
     files.save(tmp_path / "x.mp3", noise(60_000) // 4, 16_000)
     whole = files.read_int16(tmp_path / "x.mp3")[0]
-    for start in (2304, 10_000, 33_333, 57_000):
+    for start in (100, 2304, 10_000, 33_333, 57_000):
         found = files.read_int16(tmp_path / "x.mp3", start=start, num_samples=2000)[0]
         assert abs(found.astype(int) - whole[start : start + 2000]).max() <= 1
 
@@ -251,7 +251,7 @@ except OutputError as error:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
     assert f"told {path}: cannot write" in done.stdout
     assert path.read_bytes() == before
-    assert os.listdir(tmp_path) == ["x.wav"]
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_reading_needs_no_torch() -> None:

@@ -38,10 +38,10 @@ print("untouched", utils._load_lib.__code__.co_filename == utils.__file__)
 def copy_of_torchaudio(folder: Path, libraries: list[str]) -> Path:
     """A folder for PYTHONPATH with torchaudio as installed, but for its compiled part: empty files of these names."""
     spec = importlib.util.find_spec("torchaudio")  # finds, does not import
-    assert spec is not None and spec.origin is not None
+    assert spec is not None
     package = folder / "torchaudio"
     (package / "lib").mkdir(parents=True)
-    for entry in Path(spec.origin).parent.iterdir():
+    for entry in Path(str(spec.origin)).parent.iterdir():
         if entry.name not in ("lib", "__pycache__"):
             (package / entry.name).symlink_to(entry)
     for name in libraries:

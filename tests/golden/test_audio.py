@@ -107,7 +107,12 @@ def check_speech_mel(case: Case) -> None:
     hifigan = mel_config(case.config["hifigan_22k"], mel.PRESETS["hifigan"])
     sizes = {MEL_NAMES[k]: v for k, v in case.config["librosa_mel_db"].items()}
     decibels = mel.librosa_config(sample_rate=16_000, **sizes)
-    configs = {"speecht5_hf": speecht5, "speecht5_librosa": speecht5, "hifigan_22k": hifigan, "librosa_mel_db": decibels}
+    configs = {
+        "speecht5_hf": speecht5,
+        "speecht5_librosa": speecht5,
+        "hifigan_22k": hifigan,
+        "librosa_mel_db": decibels,
+    }
     for name in [n for n in case.outputs if "." in n]:
         wave, feature = name.split(".")
         case.expect(name, mel.log_mel(*alone(case.inputs[wave]), configs[feature])[0][0])

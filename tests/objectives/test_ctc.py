@@ -79,6 +79,14 @@ def test_the_loss_is_the_sum_over_all_alignments() -> None:
         assert losses[row].item() == pytest.approx(-total.log().item(), rel=1e-5)
 
 
+def test_losses_are_computed_in_float32() -> None:
+    logits = numbers("logits", 1, 5, 3).bfloat16()
+    arguments = torch.tensor([5]), torch.tensor([[1, 2]]), torch.tensor([2]), 0
+    losses = ctc_losses(logits, *arguments)
+    assert losses.dtype == torch.float32
+    assert torch.equal(losses, ctc_losses(logits.float(), *arguments))
+
+
 def test_what_cannot_be_aligned_costs_nothing_and_has_no_gradient() -> None:
     logits = numbers("logits", 1, 2, 3).requires_grad_()
     losses = ctc_losses(logits, torch.tensor([2]), torch.tensor([[1, 1]]), torch.tensor([2]), 0)

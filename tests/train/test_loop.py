@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,11 +18,12 @@ from speechkit.errors import ModelError, SpeechkitError, UsageError
 from speechkit.objectives.losses import Losses
 from speechkit.train.evaluate import evaluate
 from speechkit.train.loop import TrainResult, train
+from speechkit.train.optimizer import Optimizer
 from speechkit.train.schedules import ScheduleSettings
 from speechkit.train.settings import TrainSettings
-from speechkit.train.state import save_tensors
 from tests.train.toy import ToyLoader, ToyModel, ToyObjective, ToyStep, toy_batch
 
+ROOT = Path(__file__).parents[2]
 FLAT = ScheduleSettings(warmup=0, hold=1.0, decay=0)
 
 
@@ -138,6 +142,25 @@ def test_a_step_that_is_not_a_number_has_no_effect(tmp_path: Path, caplog: pytes
     assert "step 0 skipped" in caplog.text
     assert "u0-0, u0-1, u1-0" in caplog.text
     assert rows(tmp_path, "train")[0]["skipped"] == 1
+
+
+def test_rows_that_a_killed_run_made_after_its_checkpoint_are_dropped(tmp_path: Path) -> None:
+    run(tmp_path, ToyModel(), stop=6)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "train", "step": 10, "loss": 99}\n{"kind": "train", "st')
+    run(tmp_path, ToyModel())
+    assert [row["step"] for row in rows(tmp_path, "train")] == [5, 10, 12]
+    assert all(row["loss"] != 99 for row in rows(tmp_path, "train"))
+
+
+def test_gradients_are_clipped_to_their_common_norm() -> None:
+    for clip, expected in ((1.0, 1.0), (None, 5.0), (9.0, 5.0)):
+        model = ToyModel()
+        optimizer = Optimizer(model, settings(clip=clip))
+        model.head.bias.grad, model.encoder.bias.grad = torch.tensor([3.0]), torch.tensor([4.0] + [0.0] * 7)
+        assert optimizer.clip_gradients().item() == 5
+        norm = math.hypot(model.head.bias.grad.norm().item(), model.encoder.bias.grad.norm().item())
+        assert norm == pytest.approx(expected, rel=1e-5)
 
 
 def test_too_many_such_steps_end_the_training(tmp_path: Path) -> None:
@@ -303,11 +326,39 @@ def test_a_checkpoint_is_written_in_time(tmp_path: Path) -> None:
     assert seen[3] == {"step-00000002", "step-00000003"}
 
 
-def test_files_can_be_read_by_the_group(tmp_path: Path) -> None:
-    save_tensors(tmp_path / "a.safetensors", {"x": torch.zeros(2, 3).T})
-    (tmp_path / "b").touch()
-    assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "b").stat().st_mode
-    assert torch.equal(load_file(tmp_path / "a.safetensors")["x"], torch.zeros(3, 2))
+def test_all_files_can_be_read_by_those_who_may_read_the_folder(tmp_path: Path) -> None:
+    run(tmp_path, ToyModel(), max_steps=1)
+    (tmp_path / "other").touch()
+    modes = {p.stat().st_mode for p in tmp_path.rglob("*") if p.is_file()}
+    assert modes == {(tmp_path / "other").stat().st_mode}
+
+
+def test_leftovers_of_a_killed_run_are_removed(tmp_path: Path) -> None:
+    for name in ("weights/.step-00000007.tmp-1.safetensors", "checkpoints/.step-00000007.tmp-1/state.json"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    run(tmp_path, ToyModel())
+    assert not list(tmp_path.rglob("*.tmp-*"))
+
+
+def test_a_full_disk_is_an_output_error_and_leaves_the_checkpoint_before(tmp_path: Path) -> None:
+    run(tmp_path, ToyModel(), stop=3)
+    script = f"""
+import resource
+from pathlib import Path
+from speechkit.errors import OutputError
+from tests.train.test_loop import run
+from tests.train.toy import ToyModel
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    run(Path({str(tmp_path)!r}), ToyModel())
+except OutputError as error:
+    print(error.exit_code)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "5"
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step-00000003"]
+    assert not list(tmp_path.rglob("*.tmp-*"))
 
 
 def test_evaluation_divides_by_the_counts_of_all_batches() -> None:

@@ -54,5 +54,5 @@ def test_a_recognizer_learns_one_batch_by_heart() -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     assert losses[-1] < 0.5 * losses[0]

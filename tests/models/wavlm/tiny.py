@@ -32,7 +32,7 @@ ENCODER = EncoderConfig(
 
 def config(kind: str = "wavlm", size: str = "base", **settings: Any) -> WavLMConfig:
     """A tiny network of a kind: like the base models or like the large ones."""
-    encoder = ENCODER if kind == "wavlm" else replace(ENCODER, num_buckets=0)
+    encoder = ENCODER if kind == "wavlm" else replace(ENCODER, num_buckets=0, max_distance=800)
     if size == "large":
         settings = {"conv_norm": "layer", "waveform_eps": 1e-5, "conv_bias": kind == "wav2vec2"} | settings
         encoder = replace(encoder, norm="pre")

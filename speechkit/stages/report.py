@@ -1,0 +1,169 @@
+"""The end of a run: RESULTS.md and report.html of the experiment, and what goes into the repository."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from speechkit.config import plain
+from speechkit.data.utterance import read_utterances
+from speechkit.files import write_text
+from speechkit.recipe.context import Context
+from speechkit.recipe.environment import environment
+from speechkit.recipe.record import read as read_record
+from speechkit.recipe.stage import Inputs, Stage
+from speechkit.stages.score import read_decoded, scored
+
+if TYPE_CHECKING:
+    from speechkit.report.page import DataSet
+    from speechkit.report.results import Entry, Row
+
+
+def report(
+    number: int, trainings: Callable[[Any], Sequence[str]], lists: Callable[[Any], Mapping[str, str]]
+) -> Stage[Any, Any]:
+    """RESULTS.md and report.html in the experiment's folder; says the error rate, where the page is, and one text.
+
+    Args:
+        number: of the stage.
+        trainings: the trainings of a configuration, each with exp/NAME/metrics.jsonl.
+        lists: name and path pattern of the lists of utterances to describe.
+    """
+
+    def inputs(c: Any) -> Inputs:
+        paths = {f"set {s}": f"exp/decode/{s}" for s in c.test_sets}
+        paths |= {f"training {t}": f"exp/{t}/metrics.jsonl" for t in trainings(c)}
+        paths |= {f"list {name}": path for name, path in lists(c).items()}
+        return paths | {"model": "exp/model.safetensors"}
+
+    return Stage(
+        number=number,
+        name="report",
+        group="eval",
+        inputs=inputs,
+        outputs={"page": "exp/report.html", "results": "exp/RESULTS.md"},
+        settings=lambda c: c,
+        run=_report,
+    )
+
+
+def publish(number: int, tracked: str) -> Stage[Any, str]:
+    """Add the experiment's results to a tracked file, newest first; runs only when named.
+
+    Args:
+        number: of the stage.
+        tracked: the file, `SYSTEM/RESULTS.md`.
+    """
+
+    def run(context: Context, name: str) -> None:
+        from speechkit.report.results import merged
+
+        old = context.egs / name
+        text = old.read_text(encoding="utf-8") if old.exists() else ""
+        new = context.inputs["results"].read_text(encoding="utf-8")
+        write_text(context.outputs["tracked"], merged(text, new))
+
+    return Stage(
+        number=number,
+        name="publish",
+        group="upload",
+        inputs={"results": "exp/RESULTS.md"},
+        outputs={"tracked": tracked},
+        settings=lambda c: tracked,  # noqa: ARG005
+        run=run,
+    )
+
+
+def _report(context: Context, config: Any) -> None:
+    from speechkit.report.page import Page, html, read_training
+    from speechkit.report.results import results
+
+    sets = {name.removeprefix("set "): path for name, path in context.inputs.items() if name.startswith("set ")}
+    metrics = {name.removeprefix("training "): path for name, path in context.inputs.items() if "training " in name}
+    trainings = [read_training(name, path) for name, path in metrics.items()]
+    lists = {name.removeprefix("list "): path for name, path in context.inputs.items() if name.startswith("list ")}
+    rows = [row for name, folder in sets.items() for row in _rows(name, folder, config)]
+    entry = _entry(context, rows, {t.name: t.rows for t in trainings})
+    page = Page(
+        title=f"{context.exp.parents[1].name} on {context.egs.name}",
+        entry=entry,
+        trainings=trainings,
+        sets=[_data_set(name, path) for name, path in lists.items()],
+        config=plain(config),
+        defaults=plain(type(config)()),
+    )
+    write_text(context.outputs["page"], html(page))
+    write_text(context.outputs["results"], results(entry, environment()["speechkit"]))
+    _say(context, rows, next(iter(sets.values())))
+
+
+def _rows(name: str, folder: Path, config: Any) -> list[Row]:
+    from speechkit.report.results import Row
+
+    published = {"word": config.published.get(name), "char": None}
+    return [
+        Row(dataset=name, score=score, interval=interval, published=published[unit])
+        for unit, (score, interval) in scored(folder, config.seed).items()
+    ]
+
+
+def _entry(context: Context, rows: Sequence[Row], trainings: Mapping[str, Sequence[Mapping[str, Any]]]) -> Entry:
+    from speechkit.report.results import Entry
+
+    env = environment()
+    records = [r for f in sorted((context.exp / ".stages").glob("*.json")) if (r := read_record(f)) and r.command]
+    commit = env["commit"][:12] + (" with changes" if env["modified"] else "")
+    commands = dict.fromkeys(r.command for r in records)
+    training_seconds = {r.name: r.seconds for r in records}
+    model = {"parameters": f"{_num_parameters(context.inputs['model']):,}"}
+    for name, logged in trainings.items():
+        steps = max((row["step"] for row in logged), default=0)
+        hours = max((row.get("audio_hours", 0.0) for row in logged), default=0.0)
+        model[name] = f"{steps:,} steps, {hours:.1f} h of audio, {training_seconds.get(name, 0.0) / 60:.1f} min"
+    return Entry(
+        tag=context.exp.name,
+        date=max((r.started for r in records), default=""),
+        rows=rows,
+        environment={
+            "speechkit": env["speechkit"],
+            "commit": commit or "none",
+            "python": env["python"],
+            "torch": env["torch"],
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+            "device": context.device,
+        },
+        model=model,
+        commands={str(i): command for i, command in enumerate(commands, 1)},
+    )
+
+
+def _num_parameters(path: Path) -> int:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        return sum(math.prod(file.get_slice(n).get_shape()) for n in file.keys())  # noqa: SIM118 it is no mapping
+
+
+def _data_set(name: str, path: Path) -> DataSet:
+    from speechkit.report.page import DataSet
+
+    utterances = read_utterances(path)
+    return DataSet(
+        name=name,
+        durations_s=[u.duration_s for u in utterances],
+        num_speakers=len(Counter(u.speaker for u in utterances)),
+    )
+
+
+def _say(context: Context, rows: Sequence[Row], folder: Path) -> None:
+    """The three lines that a run ends with."""
+    row = rows[0]
+    context.say(f"WER {100 * row.score.counts.rate:.2f} % on {row.score.counts.length} words of {row.dataset}")
+    context.say(f"report: {context.exp / 'report.html'}")
+    line = next(read_decoded(folder))
+    context.say(f"{line['id']}: {line['hyp']}")
