@@ -14,6 +14,7 @@ import pickle
 import struct
 import sys
 import zipfile
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -36,16 +37,17 @@ _STORAGES = {
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
 }
-_BUILTINS = ("builtins", "__builtin__")
 # what pickles of settings and arrays honestly name; kept as records, never called
 _RECORDED_MODULES = frozenset({"argparse", "collections", "datetime", "pathlib", "typing"})
 _RECORDED = {
-    **dict.fromkeys(_BUILTINS, "bool bytes complex dict float frozenset getattr int list long object str tuple type unicode"),
-    **dict.fromkeys(("numpy.core.multiarray", "numpy._core.multiarray"), "_reconstruct scalar"),
-    **dict.fromkeys(("copy_reg", "copyreg"), "_reconstructor"),
-    **dict.fromkeys(("operator", "_operator"), "getitem"),
     "_codecs": "encode",
+    "_operator": "getitem",
+    "builtins": "bool bytes complex dict float frozenset getattr int list object str tuple type",
+    "copyreg": "_reconstructor",
     "numpy": "dtype ndarray",
+    "numpy._core.multiarray": "_reconstruct scalar",
+    "numpy.core.multiarray": "_reconstruct scalar",
+    "operator": "getitem",
     "torch": "device dtype",
     "types": "NoneType SimpleNamespace",
 }
@@ -53,7 +55,7 @@ _DAMAGE = (  # what a broken or strange file makes of pickle, zipfile and torch
     *(ArithmeticError, AttributeError, EOFError, LookupError, RuntimeError, TypeError, ValueError),
     *(pickle.UnpicklingError, struct.error, zipfile.BadZipFile),
 )
-_OWN_PACKAGES = frozenset(sys.stdlib_module_names) | {"__builtin__", "__main__", "numpy", "speechkit", "torch"}
+_OWN_PACKAGES = frozenset(sys.stdlib_module_names) | {"__main__", "numpy", "speechkit", "torch"}
 
 
 class Record:
@@ -125,9 +127,11 @@ class _Unpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """What a global of the file becomes."""
+        # old pickles have the names of Python 2
+        module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
         if (module, name) == ("collections", "OrderedDict"):
             return _OrderedDict
-        if module in _BUILTINS and name == "set":
+        if (module, name) == ("builtins", "set"):
             return set
         if module == "torch" and name in _STORAGES:
             return _STORAGES[name]

@@ -41,7 +41,7 @@ def require_model(args: argparse.Namespace) -> None:
         raise ModelError(
             "no model given, and none is built in yet",
             hint="-m hf:facebook/hubert-large-ls960-ft fetches one (1.3 GB); "
-            "`make demo` in a clone trains one: -m egs/mini/wavlm/exp/demo",
+            "`make demo` in a clone trains one: -m egs/mini/wavlm/exp/tiny",
             code="model.missing",
         )
 

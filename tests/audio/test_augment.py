@@ -41,7 +41,7 @@ def room(waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("change", [speed, noisy, room])
 @given(lengths=LENGTHS)
-def test_a_row_is_what_it_is_alone_and_padding_is_zero(change, lengths: list[int]) -> None:  # type: ignore[no-untyped-def]
+def test_a_row_is_what_it_is_alone_and_padding_is_zero(change, lengths: list[int]) -> None:
     check_rows(change, lengths, atol=1e-5)
 
 

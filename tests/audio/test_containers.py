@@ -44,7 +44,7 @@ def encode(path: Path, channels: int = 1) -> np.ndarray:
     return samples
 
 
-def _pieces(av, stream, frame):  # type: ignore[no-untyped-def]
+def _pieces(av, stream, frame):
     context = stream.codec_context
     fitted = av.AudioResampler(context.format.name, context.layout, context.rate, frame_size=context.frame_size or None)
     return [*fitted.resample(frame), *fitted.resample(None)]

@@ -172,13 +172,13 @@ def test_bytes_and_pipes_are_read_like_files(tmp_path: Path, format: str) -> Non
     half_read.read(100)
     with path.open("rb") as opened:
         for source in (io.BytesIO(content), Pipe(content), half_read, opened):
-            np.testing.assert_allclose(files.read(source).samples, expected, atol=2e-6)  # type: ignore[arg-type]
-    assert files.info(Pipe(content)).num_samples == 5000  # type: ignore[arg-type]
+            np.testing.assert_allclose(files.read(source).samples, expected, atol=2e-6)
+    assert files.info(Pipe(content)).num_samples == 5000
 
 
 def test_an_error_about_a_pipe_names_it() -> None:
     with pytest.raises(InputError, match=r"^stdin: is empty"):
-        files.read(Pipe(b""))  # type: ignore[arg-type]
+        files.read(Pipe(b""))
 
 
 def test_the_ending_of_a_name_does_not_matter_for_reading(tmp_path: Path) -> None:

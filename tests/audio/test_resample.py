@@ -22,7 +22,7 @@ PAIRS = [(48_000, 16_000), (8_000, 16_000), (14_400, 16_000), (44_100, 16_000), 
 @pytest.mark.parametrize(("old", "new"), PAIRS)
 @given(lengths=LENGTHS)
 def test_a_row_is_what_it_is_alone_and_padding_is_zero(old: int, new: int, kind: str, lengths: list[int]) -> None:
-    check_rows(lambda w, n: resample(w, n, old, new, kind=kind), lengths, atol=1e-6)  # type: ignore[arg-type]
+    check_rows(lambda w, n: resample(w, n, old, new, kind=kind), lengths, atol=1e-6)
 
 
 @given(samples=st.integers(0, 10**12), old=st.integers(4000, 384_000), new=st.integers(4000, 384_000))
