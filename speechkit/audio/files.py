@@ -27,6 +27,7 @@ __all__ = [
     "MAX_SECONDS",
     "Audio",
     "AudioInfo",
+    "Channel",
     "blocks",
     "info",
     "mono",

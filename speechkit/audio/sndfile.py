@@ -85,12 +85,12 @@ class SoundFileRecording:
         try:
             with self._quietly():
                 self._file.seek(start - early)
-                samples = self._file.read(early + count, dtype=dtype, always_2d=True)[early:]
+                samples = self._file.read(early + count, dtype=dtype, always_2d=True)
         except soundfile.LibsndfileError as error:
             raise self._broken() from error
-        if len(samples) < count:
-            self._fell_short(start + len(samples))
-        return samples
+        if len(samples) < early + count:
+            self._fell_short(start - early + len(samples))
+        return samples[early:]
 
     def close(self) -> None:
         """Free what the decoder holds."""

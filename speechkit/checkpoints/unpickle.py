@@ -55,7 +55,7 @@ _DAMAGE = (  # what a broken or strange file makes of pickle, zipfile and torch
     *(ArithmeticError, AttributeError, EOFError, LookupError, RuntimeError, TypeError, ValueError),
     *(pickle.UnpicklingError, struct.error, zipfile.BadZipFile),
 )
-_OWN_PACKAGES = frozenset(sys.stdlib_module_names) | {"__main__", "numpy", "speechkit", "torch"}
+_OWN_PACKAGES = frozenset(sys.stdlib_module_names) | {"numpy", "torch"}
 
 
 class Record:
@@ -135,6 +135,8 @@ class _Unpickler(pickle.Unpickler):
             return set
         if module == "torch" and name in _STORAGES:
             return _STORAGES[name]
+        if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
+            return getattr(torch, name)
         if module == "torch._utils" and name in _TENSORS:
             return _TENSORS[name]
         harmless = module in _RECORDED_MODULES or name in _RECORDED.get(module, "").split()

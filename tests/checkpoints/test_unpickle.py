@@ -158,6 +158,8 @@ def test_settings_become_plain_values(tmp_path: Path) -> None:
     found = read_pickle(save(value, tmp_path / "f.pt"))
     assert plain(found["config"]) == {**tree, "model": {**tree["model"], "rate": 50}}
     assert plain(found["namespace"]) == {"a": 1, "b": {"c": [1, 2]}}
+    assert found["dtype"] == torch.float32
+    assert {type(found[name]).__mro__[1] for name in ("default", "path", "number")} == {Record}
 
 
 def test_references_in_settings_end(tmp_path: Path) -> None:
