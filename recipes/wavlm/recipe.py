@@ -15,7 +15,7 @@ from speechkit.data.plan import PlanSettings
 from speechkit.data.span_mask import SpanSettings
 from speechkit.data.utterance import Utterance, read_utterances
 from speechkit.jobs import Interrupted
-from speechkit.models.wavlm.model import WavLMConfig
+from speechkit.models.wavlm.config import WavLMConfig
 from speechkit.recipe.context import Context
 from speechkit.recipe.stage import Recipe, Stage
 from speechkit.stages.augment import AugmentSettings, waveform_transforms

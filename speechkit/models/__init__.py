@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from speechkit.checkpoints.hub import HubId, fetch
-from speechkit.checkpoints.weights import read_json
 from speechkit.errors import ModelError
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # settings of models are read by recipes, which are planned without torch
     from torch import nn
+
+    from speechkit.checkpoints.hub import HubId
 
 __all__ = ["PUBLISHED", "Published", "load", "save"]
 
@@ -70,6 +70,8 @@ def load(name: str | Path, *, device: str = "cpu", offline: bool = False, vocab:
     Raises:
         ModelError: there is no such model, or it cannot be loaded right.
     """
+    from speechkit.checkpoints.hub import fetch
+
     path = Path(name).expanduser()
     if path.is_dir():
         model = _read_folder(path, vocab)
@@ -94,6 +96,8 @@ def save(model: nn.Module, folder: str | Path) -> None:
 
 
 def _read_folder(folder: Path, vocab: str | Path | None) -> nn.Module:
+    from speechkit.checkpoints.weights import read_json
+
     settings = read_json(folder / "config.json")
     kind, model_type = settings.get("kind"), settings.get("model_type")
     if kind in _READERS:
@@ -119,6 +123,8 @@ def _read_file(path: Path, vocab: str | Path | None) -> nn.Module:
 
 
 def _hub_id(name: str) -> HubId:
+    from speechkit.checkpoints.hub import HubId
+
     if name in PUBLISHED:
         return HubId(repo=PUBLISHED[name].repo, revision=PUBLISHED[name].revision)
     if name.startswith("hf:"):

@@ -41,8 +41,8 @@ class Attention(nn.Module):
         q, k, v = (self._split(project(x)) for project in (self.query, self.key, self.value))  # (B, H, F, K)
         mask = None if valid is None else valid[:, None, None]
         if bias is not None:
-            added = (self.gates(x) * bias).to(q.dtype)
-            mask = added if mask is None else added.masked_fill(~mask, -torch.inf)
+            added = self.gates(x).to(q.dtype) * bias.to(q.dtype)
+            mask = added if mask is None else added.masked_fill_(~mask, -torch.inf)
         dropout = self.dropout if self.training else 0.0
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
         return self.output(y.transpose(1, 2).reshape(x.shape))

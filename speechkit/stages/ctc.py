@@ -14,7 +14,7 @@ from speechkit.data.span_mask import SpanSettings
 from speechkit.data.utterance import Utterance, read_utterances
 from speechkit.files import write_text
 from speechkit.jobs import Interrupted
-from speechkit.models.wavlm.model import WavLMConfig
+from speechkit.models.wavlm.config import WavLMConfig
 from speechkit.recipe.context import Context
 from speechkit.stages.augment import AugmentSettings, waveform_transforms
 from speechkit.train.settings import TrainSettings

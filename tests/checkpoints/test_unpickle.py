@@ -104,6 +104,7 @@ def test_whole_modules_are_refused(tmp_path: Path) -> None:
         read_pickle(save(torch.nn.Linear(2, 2), tmp_path / "f.pt"))
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 def test_torchscript_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "f.pt"
     torch.jit.trace(torch.nn.Linear(2, 2), torch.ones(1, 2)).save(path)

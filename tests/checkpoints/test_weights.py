@@ -122,7 +122,8 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path) -> None:
         "except OutputError as error:\n"
         "    print('said:', error)\n"
     )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    root = Path(__file__).parents[2]
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
     assert "said:" in run.stdout
     assert str(tmp_path) in run.stdout
     assert not list(tmp_path.iterdir())

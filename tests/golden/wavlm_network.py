@@ -18,10 +18,11 @@ from speechkit.audio.normalize import normalize
 from speechkit.data.batch import Batch
 from speechkit.decode.ctc import greedy
 from speechkit.errors import ModelError
+from speechkit.models.wavlm.config import PRESETS, WavLMConfig
 from speechkit.models.wavlm.fairseq import encoder_config, read_container
 from speechkit.models.wavlm.heads import UnitHead, WavLMForCTC, WavLMForUnits
 from speechkit.models.wavlm.keys import fairseq_names, transformers_names
-from speechkit.models.wavlm.model import PRESETS, WavLM, WavLMConfig, chunk_rule_frames
+from speechkit.models.wavlm.model import WavLM, chunk_rule_frames
 from speechkit.models.wavlm.published import read_hf, read_original
 from speechkit.nn.lengths import valid_frames
 from speechkit.nn.positions import distance_buckets

@@ -15,8 +15,8 @@ import speechkit
 from speechkit.checkpoints.hub import HubId
 from speechkit.errors import ModelError
 from speechkit.models import PUBLISHED, load, save
+from speechkit.models.wavlm.config import PRESETS
 from speechkit.models.wavlm.heads import UnitHead
-from speechkit.models.wavlm.model import PRESETS
 from speechkit.models.wavlm.published import save_hf, save_original
 from tests.models.wavlm import tiny
 

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from speechkit.nn.attention import Attention
-from speechkit.nn.encoder import Encoder, EncoderConfig
+from speechkit.nn.encoder import Encoder
+from speechkit.nn.encoder_config import EncoderConfig
 from speechkit.nn.layer_storage import storable
 
 TINY = {"dim": 24, "num_layers": 3, "ffn_dim": 40, "num_heads": 3, "position_kernel": 8, "position_groups": 4}

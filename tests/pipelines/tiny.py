@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from speechkit.decode.vocabulary import Vocabulary
 from speechkit.models import save
+from speechkit.models.wavlm.config import WavLMConfig
 from speechkit.models.wavlm.heads import CTCOutput, WavLMForCTC
-from speechkit.models.wavlm.model import WavLMConfig
-from speechkit.nn.encoder import EncoderConfig
+from speechkit.nn.encoder_config import EncoderConfig
 
 RATE, HOP, FIELD = 4000, 80, 100
 LETTERS = Vocabulary(("-", "|", "a", "b", "c", "d"), blank=0)

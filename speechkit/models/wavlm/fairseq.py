@@ -20,11 +20,12 @@ from speechkit.checkpoints.unpickle import Record, plain
 from speechkit.checkpoints.weights import fill, is_state_dict
 from speechkit.decode.vocabulary import Vocabulary
 from speechkit.errors import ModelError
+from speechkit.models.wavlm.config import SpanConfig, WavLMConfig
 from speechkit.models.wavlm.heads import UnitHead, WavLMForCTC, WavLMForUnits
 from speechkit.models.wavlm.keys import fairseq_names
-from speechkit.models.wavlm.model import SpanConfig, WavLM, WavLMConfig
+from speechkit.models.wavlm.model import WavLM
 from speechkit.models.wavlm.vocabularies import fairseq_vocabulary, guessed_vocabulary, read_vocabulary
-from speechkit.nn.encoder import EncoderConfig
+from speechkit.nn.encoder_config import EncoderConfig
 
 log = logging.getLogger(__name__)
 

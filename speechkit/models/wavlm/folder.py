@@ -12,8 +12,9 @@ from torch import nn
 from speechkit.checkpoints.folder import WEIGHTS, read_settings, write_folder
 from speechkit.checkpoints.weights import fill, read_safetensors
 from speechkit.decode.vocabulary import Vocabulary
+from speechkit.models.wavlm.config import WavLMConfig
 from speechkit.models.wavlm.heads import UnitHead, WavLMForCTC, WavLMForUnits
-from speechkit.models.wavlm.model import WavLM, WavLMConfig
+from speechkit.models.wavlm.model import WavLM
 
 Network = TypeVar("Network", bound=nn.Module)
 

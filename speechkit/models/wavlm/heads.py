@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from speechkit.decode.vocabulary import Vocabulary
-from speechkit.models.wavlm.model import WavLM, WavLMConfig
+from speechkit.models.wavlm.config import WavLMConfig
+from speechkit.models.wavlm.model import WavLM
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

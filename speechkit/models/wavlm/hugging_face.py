@@ -14,11 +14,12 @@ from torch import Tensor
 
 from speechkit.checkpoints.weights import fill, find_weights, read_json, read_weights, write_safetensors
 from speechkit.errors import ModelError
+from speechkit.models.wavlm.config import SpanConfig, WavLMConfig
 from speechkit.models.wavlm.heads import WavLMForCTC
 from speechkit.models.wavlm.keys import transformers_names
-from speechkit.models.wavlm.model import SpanConfig, WavLM, WavLMConfig
+from speechkit.models.wavlm.model import WavLM
 from speechkit.models.wavlm.vocabularies import folder_vocabulary, read_vocabulary, tokenizer_files
-from speechkit.nn.encoder import EncoderConfig
+from speechkit.nn.encoder_config import EncoderConfig
 
 log = logging.getLogger(__name__)
 

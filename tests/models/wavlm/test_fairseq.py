@@ -16,9 +16,10 @@ import torch
 
 from speechkit.decode.vocabulary import Vocabulary
 from speechkit.errors import ModelError
+from speechkit.models.wavlm.config import PRESETS, SpanConfig
 from speechkit.models.wavlm.fairseq import encoder_config, make_container
 from speechkit.models.wavlm.heads import UnitHead, WavLMForCTC, WavLMForUnits
-from speechkit.models.wavlm.model import PRESETS, SpanConfig, WavLM
+from speechkit.models.wavlm.model import WavLM
 from speechkit.models.wavlm.published import read_original, save_original
 from tests.models.wavlm import tiny
 

@@ -16,10 +16,11 @@ from speechkit.audio.normalize import normalize
 from speechkit.compat import load_torchaudio
 from speechkit.decode.vocabulary import Vocabulary
 from speechkit.errors import ModelError
+from speechkit.models.wavlm.config import PRESETS, SpanConfig
 from speechkit.models.wavlm.heads import WavLMForCTC
 from speechkit.models.wavlm.hugging_face import MODEL_TYPES, transformers_settings
 from speechkit.models.wavlm.keys import transformers_names
-from speechkit.models.wavlm.model import PRESETS, SpanConfig, WavLM
+from speechkit.models.wavlm.model import WavLM
 from speechkit.models.wavlm.published import read_hf, save_hf
 from tests.models.wavlm import tiny
 

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from speechkit.models.wavlm.config import PRESETS, WavLMConfig
 from speechkit.models.wavlm.heads import UnitHead, WavLMForUnits
-from speechkit.models.wavlm.model import PRESETS, WavLM, WavLMConfig, scale_gradient
-from speechkit.nn.encoder import EncoderConfig
+from speechkit.models.wavlm.model import WavLM, scale_gradient
+from speechkit.nn.encoder_config import EncoderConfig
 from tests.models.wavlm import tiny
 
 NETWORKS = [("wavlm", "base"), ("wavlm", "large"), ("hubert", "base"), ("wav2vec2", "large")]

@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from speechkit.decode.vocabulary import Vocabulary
+from speechkit.models.wavlm.config import WavLMConfig
 from speechkit.models.wavlm.heads import UnitHead, WavLMForCTC, WavLMForUnits
-from speechkit.models.wavlm.model import WavLM, WavLMConfig
-from speechkit.nn.encoder import EncoderConfig
+from speechkit.models.wavlm.model import WavLM
+from speechkit.nn.encoder_config import EncoderConfig
 
 CONVS = ((16, 10, 5), (16, 3, 2), (16, 3, 2), (16, 3, 2), (16, 3, 2), (16, 2, 2), (16, 2, 2))
 SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
