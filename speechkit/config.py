@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 _NOTHING = ("", "~", "null", "Null", "NULL")
 _TAGS = frozenset(f"tag:yaml.org,2002:{t}" for t in ("str", "int", "float", "bool", "null", "timestamp", "map", "seq"))
+_MERGE = "tag:yaml.org,2002:merge"
 _RESOLVER = re.compile(r"\$\{[\w.\s]*:")  # ${name:...} would call something
 
 
@@ -135,20 +136,12 @@ def _read_override(word: str, origins: dict[Keys, str]) -> dict[str, Any]:
 
 def _read_node(node: yaml.Node, keys: Keys, file: str, origins: dict[Keys, str]) -> Any:
     """Read a YAML node with its scalars as text; note where each value stands."""
-    if file:
+    if file and (not keys or isinstance(keys[-1], int)):  # else it stands where its key stands
         origins[keys] = f"{file}:{node.start_mark.line + 1}"
     if node.tag not in _TAGS:
         raise _wrong(keys, f"tag {node.tag!r} is not allowed", origins)
     if isinstance(node, yaml.MappingNode):
-        values: dict[str, Any] = {}
-        for name, value in node.value:
-            inner = (*keys, str(name.value))
-            if file:
-                origins[inner] = f"{file}:{name.start_mark.line + 1}"
-            if inner[-1] in values:
-                raise _wrong(inner, "stands here twice", origins)
-            values[str(name.value)] = _read_node(value, inner, file, origins)
-        return values
+        return _read_mapping(node, keys, file, origins)
     if isinstance(node, yaml.SequenceNode):
         return [_read_node(item, (*keys, i), file, origins) for i, item in enumerate(node.value)]
     assert isinstance(node, yaml.ScalarNode)
@@ -157,6 +150,27 @@ def _read_node(node: yaml.Node, keys: Keys, file: str, origins: dict[Keys, str])
     if _RESOLVER.search(node.value):
         raise _wrong(keys, f"{node.value!r}: only ${{other.key}} is allowed in settings", origins)
     return node.value
+
+
+def _read_mapping(node: yaml.MappingNode, keys: Keys, file: str, origins: dict[Keys, str]) -> dict[str, Any]:
+    inherited: dict[str, Any] = {}
+    values: dict[str, Any] = {}
+    for name, value in node.value:
+        if name.tag == _MERGE:  # <<: *other
+            for base in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                if not isinstance(base, yaml.MappingNode):
+                    raise _wrong(keys, "'<<' takes a mapping", origins)
+                inherited = {**_read_mapping(base, keys, file, origins), **inherited}
+    for name, value in node.value:
+        if name.tag == _MERGE:
+            continue
+        inner = (*keys, str(name.value))
+        if file:
+            origins[inner] = f"{file}:{name.start_mark.line + 1}"
+        if inner[-1] in values:
+            raise _wrong(inner, "stands here twice", origins)
+        values[str(name.value)] = _read_node(value, inner, file, origins)
+    return {**inherited, **values}
 
 
 class _Builder:

@@ -76,6 +76,14 @@ def test_a_list_replaces_the_one_before(tmp_path: Path) -> None:
     assert read(tmp_path, "model: {convolutions: [[1, 2]]}").model.convolutions == ((1, 2),)
 
 
+def test_a_mapping_may_begin_with_another(tmp_path: Path) -> None:
+    text = "model: &m {dim: 4, dropout: 0.3}\nteacher:\n  <<: *m\n  dim: 6\n"
+    assert read(tmp_path, text).teacher == Model(dim=6, dropout=0.3)
+    bases = "teachers:\n- &a {dim: 4}\n- &b {dim: 2, layer: 1}\nteacher: {<<: [*a, *b]}\n"
+    assert read(tmp_path, bases).teacher == Model(dim=4, layer=1)
+    assert refused(tmp_path, "model:\n  <<: 5")[0] == "a.yaml:1: model: '<<' takes a mapping"
+
+
 def test_elements_of_nested_tuples_become_what_the_field_says(tmp_path: Path) -> None:
     loaded = read(tmp_path, "teachers:\n- dim: 4\n- {dim: 2, pair: [3, 1e-4]}\nteacher: {layer: 3}")
     assert loaded.teachers == (Model(dim=4), Model(dim=2, pair=(3, 1e-4)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
 import signal
 import sys
@@ -16,7 +17,7 @@ from speechkit import config as configuration
 from speechkit.cli.main import nearest
 from speechkit.errors import InputError, UsageError
 from speechkit.recipe import Places, Planned, Recipe, Report, Resources, Selection, execute, load, plan, show
-from speechkit.recipe.planning import open_digests
+from speechkit.recipe.planning import no_stage, open_digests
 from speechkit.recipe.record import last_corpus_dir
 
 _LINE_SECONDS = 30.0
@@ -35,9 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     stages = parser.add_argument_group("stages")
     stages.add_argument("--stage", type=int, metavar="N", help="the first one to run (default 1)")
     stages.add_argument("--stop-stage", type=int, metavar="M", help="the last one to run")
-    stages.add_argument("--stages", type=_numbers, metavar="3,5-7", help="exactly these")
+    stages.add_argument("--stages", type=_ranges, metavar="3,5-7", help="exactly these")
     stages.add_argument(
-        "--force-stage", type=_numbers, default=frozenset(), metavar="N", help="run afresh although nothing changed"
+        "--force-stage", type=_ranges, default=[], metavar="N", help="run afresh although nothing changed"
     )
     stages.add_argument("--nj", type=_positive, default=1, metavar="N", help="parallel jobs of a stage (default 1)")
     stages.add_argument("--ngpu", type=int, choices=[0, 1], help="0: CPU only (default: a GPU where there is one)")
@@ -53,8 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the stages, or show what would run."""
-    selection = _selection(args)
     recipe = load(args.recipe)
+    selection = _selection(args, recipe)
     config = configuration.load(recipe.config, _conf_files(args), args.set)
     if args.print_config:
         print(configuration.dump(config), end="")
@@ -90,37 +91,48 @@ def _show(args: argparse.Namespace, recipe: Recipe, config: Any, places: Places,
     elif args.dry_run:
         print(show.dry_run(planned, places, digests, args.nj))
     else:
-        print(show.explanation(_numbered(planned, args.explain), places))
+        print(show.explanation(_numbered(recipe, planned, args.explain), places))
     digests.save()
 
 
-def _numbered(planned: Sequence[Planned], number: int) -> Planned:
+def _numbered(recipe: Recipe, planned: Sequence[Planned], number: int) -> Planned:
     for this in planned:
         if this.stage.number == number:
             return this
-    hint = "its stages: " + ", ".join(str(p.stage.number) for p in planned)
-    raise UsageError(f"there is no stage {number}", hint=hint, code="recipe.stage")
+    raise no_stage(recipe, f"stage {number}")
 
 
-def _selection(args: argparse.Namespace) -> Selection:
+def _selection(args: argparse.Namespace, recipe: Recipe) -> Selection:
+    force = _in_ranges(args.force_stage, recipe)
     if args.stages is None:
         named = frozenset(n for n in (args.stage, args.stop_stage) if n is not None)
-        return Selection(first=args.stage, last=args.stop_stage, named=named, force=args.force_stage)
+        return Selection(first=args.stage, last=args.stop_stage, named=named, force=force)
     if args.stage is not None or args.stop_stage is not None:
         raise UsageError("--stages goes with neither --stage nor --stop-stage", code="usage.option")
-    return Selection(numbers=args.stages, named=args.stages, force=args.force_stage)
+    named = frozenset(first for first, last in args.stages if first == last)
+    return Selection(numbers=_in_ranges(args.stages, recipe), named=named, force=force)
 
 
-def _numbers(text: str) -> frozenset[int]:
+def _in_ranges(ranges: Sequence[tuple[int, int]], recipe: Recipe) -> frozenset[int]:
+    """The numbers of the recipe's stages that lie in the ranges."""
+    found: set[int] = set()
+    for first, last in ranges:
+        inside = {stage.number for stage in recipe.stages if first <= stage.number <= last}
+        if not inside:
+            raise no_stage(recipe, f"stage {first}" if first == last else f"stage in {first}-{last}")
+        found |= inside
+    return frozenset(found)
+
+
+def _ranges(text: str) -> list[tuple[int, int]]:
     """Read `3,5-7`; a leading minus belongs to the number."""
-    numbers: set[int] = set()
+    ranges = []
     for part in text.split(","):
-        first, dash, last = part.strip().partition("-") if not part.strip().startswith("-") else (part, "", "")
-        try:
-            numbers.update(range(int(first), int(last if dash else first) + 1))
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r}: expected numbers and ranges such as 3,5-7") from None
-    return frozenset(numbers)
+        found = re.fullmatch(r"\s*(-?\d+)(?:-(\d+))?\s*", part)
+        if found is None:
+            raise argparse.ArgumentTypeError(f"{text!r}: expected numbers and ranges such as 3,5-7")
+        ranges.append((int(found[1]), int(found[2] or found[1])))
+    return ranges
 
 
 def _positive(text: str) -> int:

@@ -137,7 +137,7 @@ class _Run:
         return Report(ran=tuple(ran), signal=self.signals.received, next_stage=next_stage)
 
     def _plan(self) -> list[Planned]:
-        planned = plan(self.recipe, self.config, self.places, self.selection, self.digests)
+        planned = plan(self.recipe, self.config, self.places, self.selection, self.digests, locked=True)
         self.digests.save()
         return planned
 

@@ -54,12 +54,17 @@ class Selection:
 
     def check(self, recipe: Recipe) -> None:
         """Refuse numbers that the recipe does not have."""
-        known = {stage.number for stage in recipe.stages}
-        unknown = sorted((self.force | (self.named if self.numbers is not None else frozenset())) - known)
-        if unknown or not any(self.includes(stage) for stage in recipe.stages):
-            text = f"stage {unknown[0]}" if unknown else "stage in that range"
-            hint = "its stages: " + ", ".join(str(n) for n in sorted(known))
-            raise UsageError(f"recipe {recipe.name} has no {text}", hint=hint, code="recipe.stage")
+        unknown = (self.force | (self.numbers or frozenset())) - {stage.number for stage in recipe.stages}
+        if unknown:
+            raise no_stage(recipe, f"stage {min(unknown)}")
+        if not any(self.includes(stage) for stage in recipe.stages):
+            raise no_stage(recipe, "stage in that range")
+
+
+def no_stage(recipe: Recipe, which: str) -> UsageError:
+    """The error of naming a stage that a recipe does not have."""
+    hint = "its stages: " + ", ".join(str(stage.number) for stage in recipe.stages)
+    return UsageError(f"recipe {recipe.name} has no {which}", hint=hint, code="recipe.stage")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,7 +131,13 @@ class Planned:
 
 
 def plan(
-    recipe: Recipe, config: Any, places: Places, selection: Selection = Selection(), digests: Digests | None = None
+    recipe: Recipe,
+    config: Any,
+    places: Places,
+    selection: Selection = Selection(),
+    digests: Digests | None = None,
+    *,
+    locked: bool = False,
 ) -> list[Planned]:
     """Find the state of every stage of a recipe.
 
@@ -136,13 +147,14 @@ def plan(
         places: the folders.
         selection: which stages are to run; a stage is stale too when one that makes its input will run.
         digests: to share a cache between plans.
+        locked: the caller holds the experiment's lock, so that nobody else runs it.
     """
     if digests is None:
         digests = open_digests(places)
     digests.forget()
     planned: list[Planned] = []
     for stage in recipe.stages:
-        this = _Assessment(recipe, stage, config, places, selection, digests, planned).planned()
+        this = _Assessment(recipe, stage, config, places, selection, digests, planned, locked).planned()
         _check_overlap(this, planned)
         planned.append(this)
     return planned
@@ -165,9 +177,10 @@ class _Assessment:
         selection: Selection,
         digests: Digests,
         earlier: Sequence[Planned],
+        locked: bool,
     ) -> None:
         self.recipe, self.stage, self.config, self.places = recipe, stage, config, places
-        self.digests, self.earlier = digests, earlier
+        self.digests, self.earlier, self.locked = digests, earlier, locked
         self.inputs = places.inputs(stage, config)
         self.outputs = places.outputs(stage, config)
         self.work = places.work(stage, config)
@@ -212,7 +225,8 @@ class _Assessment:
         return replace(this, state=state, why=why)
 
     def _state(self, this: Planned, record: Record, begun: bool) -> tuple[State, str]:
-        if record.status == "running" and (owner := lock_owner(self.places.exp / LOCK)) is not None:
+        owner = None if self.locked else lock_owner(self.places.exp / LOCK)
+        if record.status == "running" and owner is not None:
             return "running", f"{owner['user'] or 'someone'}@{owner['host']} pid {owner['pid']} since {record.started}"
         if this.begun_otherwise or (this.changes and record.status == "done"):
             return "stale", _more(this.changes)

@@ -21,6 +21,8 @@ from speechkit.metrics.units import (
 )
 from speechkit.recipe.context import Context
 from speechkit.recipe.environment import CLONE, environment
+from speechkit.recipe.places import in_exp
+from speechkit.recipe.record import Record
 from speechkit.recipe.record import read as read_record
 from speechkit.recipe.stage import Stage
 from speechkit.stages.corpus import Sets
@@ -125,7 +127,7 @@ def _report(context: Context, features: str) -> None:
 
     kmeans = json.loads((context.inputs["kmeans"] / "config.json").read_text(encoding="utf-8"))
     scores = json.loads(context.inputs["scores"].read_text(encoding="utf-8"))
-    records = [r for f in sorted((context.exp / ".stages").glob("*.json")) if (r := read_record(f)) and r.command]
+    records = _records(context.exp)
     env = environment()
     entry = Entry(
         tag=context.exp.name,
@@ -150,6 +152,12 @@ def _report(context: Context, features: str) -> None:
         },
     )
     write_text(context.outputs["results"], results(entry, env["speechkit"]))
+
+
+def _records(exp: Path) -> list[Record]:
+    """The records of the experiment's own stages; data that it shares may be made by another."""
+    found = [read_record(file) for file in sorted((exp / ".stages").glob("*.json"))]
+    return [r for r in found if r and any(in_exp(output) for output in r.parts.get("outputs", {}).values())]
 
 
 def _named(context: Context, kind: str) -> list[tuple[str, Path]]:

@@ -36,7 +36,7 @@ TOY = """
         '''Do what the file `orders` says at this point: die, or wait for the writer of a pipe.'''
         orders = context.egs / "orders"
         if orders.exists():
-            order, at, *rest = orders.read_text().split()
+            order, at, *rest = orders.read_text().split(' ', 2)
             if at == point:
                 orders.unlink()
                 if order == "die":
@@ -226,7 +226,7 @@ def test_explain_names_what_changed(clone: Clone) -> None:
     assert "setting train.lr 0.25 -> 3.0" in out
     assert "runs only with --force-stage 10" in out
     assert "stage 12 (decode): done" in clone.run("--explain", "12")[0]
-    assert "there is no stage 11" in clone.run("--explain", "11", code=2)[1]
+    assert "recipe toy has no stage 11" in clone.run("--explain", "11", code=2)[1]
 
 
 def test_print_config_shows_the_resolved_settings(clone: Clone) -> None:
@@ -319,19 +319,18 @@ def test_a_killed_training_is_partial_and_goes_on(clone: Clone) -> None:
     assert "stage 10 (train): goes on" in clone.run()[1]
 
 
-def waiting(clone: Clone, point: str, tmp_path: Path, *words: str) -> tuple[subprocess.Popen[str], Callable[[], None]]:
+def waiting(clone: Clone, point: str) -> tuple[subprocess.Popen[str], Callable[[], None]]:
     """Start a run that waits at a point; give it and what lets it go on."""
-    pipe = tmp_path / "pipe"
+    pipe = clone.folder / "pipe"
     os.mkfifo(pipe)
     clone.orders("wait", point, pipe)
-    process = clone.start(*words)
+    process = clone.start()
     writer = pipe.open("w")  # returns when the stage has opened it
     return process, writer.close
 
 
-def test_a_second_run_at_the_same_time_is_busy(clone: Clone, tmp_path: Path) -> None:
-    (clone.folder / "pipes").mkdir()
-    process, release = waiting(clone, "10.step2", clone.folder / "pipes")
+def test_a_second_run_at_the_same_time_is_busy(clone: Clone) -> None:
+    process, release = waiting(clone, "10.step2")
     _, err = clone.run(code=75)
     assert f"pid {process.pid} since" in err
     assert states(clone)[10] == "running"
@@ -341,8 +340,7 @@ def test_a_second_run_at_the_same_time_is_busy(clone: Clone, tmp_path: Path) -> 
 
 
 def test_a_run_that_makes_what_another_experiment_makes_is_busy(clone: Clone) -> None:
-    (clone.folder / "pipes").mkdir()
-    process, release = waiting(clone, "3.half", clone.folder / "pipes")
+    process, release = waiting(clone, "3.half")
     _, err = clone.run("--tag", "other", code=75)
     assert "dump/flac is in use by" in err
     release()
@@ -354,8 +352,7 @@ def test_a_run_that_makes_what_another_experiment_makes_is_busy(clone: Clone) ->
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 0)], ids=["INT", "TERM", "USR1"]
 )
 def test_signals_stop_a_training_at_a_safe_point(clone: Clone, number: int, code: int) -> None:
-    (clone.folder / "pipes").mkdir()
-    process, release = waiting(clone, "10.step2", clone.folder / "pipes")
+    process, release = waiting(clone, "10.step2")
     process.send_signal(number)
     release()
     _, err = process.communicate(timeout=60)
@@ -367,8 +364,7 @@ def test_signals_stop_a_training_at_a_safe_point(clone: Clone, number: int, code
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["INT", "TERM"])
 def test_signals_end_other_stages_at_once_and_leave_nothing_half_written(clone: Clone, number: int, code: int) -> None:
-    (clone.folder / "pipes").mkdir()
-    process, _ = waiting(clone, "1.half", clone.folder / "pipes")
+    process, _ = waiting(clone, "1.half")
     process.send_signal(number)
     process.communicate(timeout=60)
     assert process.returncode == code
