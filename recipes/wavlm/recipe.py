@@ -15,6 +15,7 @@ from speechkit.data.plan import PlanSettings
 from speechkit.data.span_mask import SpanSettings
 from speechkit.data.utterance import Utterance, read_utterances
 from speechkit.jobs import Interrupted
+from speechkit.models import is_published
 from speechkit.models.wavlm.config import WavLMConfig
 from speechkit.recipe.context import Context
 from speechkit.recipe.stage import Recipe, Stage
@@ -91,7 +92,8 @@ class WavLMRecipe:
         pretrain_1: first iteration.
         units_2: units of a layer of the first iteration's model.
         pretrain_2: second iteration.
-        init: what fine-tuning starts from: an iteration, random weights, or a model as `speechkit.load` takes it.
+        init: what fine-tuning starts from: `pretrain_1`, `pretrain_2`, `random`, a published model by its name, or the
+            folder of a model; that path counts from egs/CORPUS, as in `wavlm/exp/OTHER/pretrain_2/model`.
         tokens: of transcripts.
         finetune: with CTC.
         decode: of test sets.
@@ -349,7 +351,7 @@ def unit_stages(iteration: Literal[1, 2], first: int, last: int) -> tuple[Stage[
 
 def init_input(c: WavLMRecipe) -> dict[str, str]:
     """What fine-tuning starts from, if not from random weights."""
-    if c.init == "random":
+    if c.init == "random" or is_published(c.init):
         return {}
     return {"init": f"exp/{c.init}/model" if first_iteration(c) else c.init}
 
@@ -396,7 +398,12 @@ RECIPE = Recipe(
                 "weights": "exp/finetune/weights",
                 "metrics": "exp/finetune/metrics.jsonl",
             },
-            settings=lambda c: CTCTraining(model=c.model, finetune=c.finetune, seed=c.seed),
+            settings=lambda c: CTCTraining(
+                model=c.model,
+                published=c.init if is_published(c.init) else "",
+                finetune=c.finetune,
+                seed=c.seed,
+            ),
             run=finetune,
             gpu=True,
             work="exp/finetune/work",

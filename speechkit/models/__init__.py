@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # settings of models are read by recipes, which are planned w
 
     from speechkit.checkpoints.hub import HubId
 
-__all__ = ["PUBLISHED", "Published", "load", "save"]
+__all__ = ["PUBLISHED", "Published", "is_published", "load", "save"]
 
 _READERS = {  # `kind` in the config.json of our folders
     "wavlm": "speechkit.models.wavlm.folder:read_encoder",
@@ -55,6 +55,11 @@ PUBLISHED = {
     "wav2vec2-large": Published("facebook/wav2vec2-large", "main", "Apache-2.0"),
     "wav2vec2-large-lv60": Published("facebook/wav2vec2-large-lv60", "main", "Apache-2.0"),
 }
+
+
+def is_published(name: str) -> bool:
+    """Whether `load` takes a name from the hub, rather than from this disk."""
+    return name in PUBLISHED or name.startswith("hf:")
 
 
 def load(name: str | Path, *, device: str = "cpu", offline: bool = False, vocab: str | Path | None = None) -> nn.Module:

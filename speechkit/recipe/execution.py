@@ -147,11 +147,11 @@ class _Run:
         return next((p.stage.number for p in later if p.state not in ("done", "skipped")), None)
 
     def _refuse_changed_training(self, planned: list[Planned]) -> None:
-        for this in planned:
-            if this.stage.group == "train" and this.changed_settings and this.needs_force:
-                for line in this.changed_settings:
-                    self.console.line(f"  {line}")
-                raise _begun_otherwise(this, self.places)
+        changed = [p for p in planned if p.stage.group == "train" and p.changed_settings and p.needs_force]
+        for line in dict.fromkeys(line for this in changed for line in this.changed_settings):
+            self.console.line(f"  {line}")
+        if changed:
+            raise _begun_otherwise(changed, self.places)
 
     def _write_config(self) -> None:
         file = self.places.exp / "config.yaml"
@@ -195,7 +195,7 @@ class _Run:
                 self._skip(this)
                 return True
             if this.needs_force:
-                raise _begun_otherwise(this, self.places)
+                raise _begun_otherwise([this], self.places)
             _refuse_missing(planned, this)
             return self._stage(this)
 
@@ -381,12 +381,13 @@ def _needed(this: Planned, planned: list[Planned]) -> set[int]:
     return numbers
 
 
-def _begun_otherwise(this: Planned, places: Places) -> UsageError:
-    changes = "; ".join(this.changed_settings or this.changes)
-    number = this.stage.number
+def _begun_otherwise(stages: list[Planned], places: Places) -> UsageError:
+    first = stages[0]
+    changes = "; ".join(first.changed_settings or first.changes)
+    numbers = ",".join(str(this.stage.number) for this in stages)
     return UsageError(
-        f"{places.shown('exp')}: {this.stage} ran with something else: {changes}",
-        hint=f"--tag NEW begins another experiment, --force-stage {number} trains this one afresh",
+        f"{places.shown('exp')}: {first.stage} ran with something else: {changes}",
+        hint=f"--tag NEW begins another experiment, --force-stage {numbers} trains this one afresh",
         code="recipe.changed",
     )
 

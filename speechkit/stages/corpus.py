@@ -163,8 +163,21 @@ def write_dropped(context: Context, dropped: Sequence[tuple[str, str, str]]) -> 
 
 
 def read_lists(paths: Sequence[Path]) -> list[Utterance]:
-    """The utterances of several lists, one after the other."""
-    return [u for path in paths for u in read_utterances(path)]
+    """The utterances of several lists, one after the other.
+
+    Raises:
+        InputError: an utterance is in two of them.
+    """
+    where: dict[str, Path] = {}
+    found = []
+    for path in paths:
+        for utterance in read_utterances(path):
+            if utterance.id in where:
+                message = f"{path}: utterance {utterance.id!r} is in {where[utterance.id]} too"
+                raise InputError(message, hint="name sets that share no utterances", code="data.twice")
+            where[utterance.id] = path
+            found.append(utterance)
+    return found
 
 
 def _out_of_limits(utterance: Utterance, limits: LengthLimits) -> str:

@@ -60,12 +60,14 @@ class CTCTraining:
     """What stage 30 reads.
 
     Attributes:
-        model: the encoder, with random weights where there is no input `init`.
+        model: the encoder, with random weights where there is nothing to start from.
+        published: what to start from, where it is a name that `speechkit.load` fetches; else the input `init`, if any.
         finetune: how.
         seed: of all draws.
     """
 
     model: WavLMConfig
+    published: str
     finetune: FinetuneSettings
     seed: int
 
@@ -113,7 +115,8 @@ def _model(context: Context, settings: CTCTraining) -> Any:
 
     torch.manual_seed(draws.torch_seed(settings.seed, 0, "init", "finetune"))
     vocabulary = TextTokenizer.load(context.inputs["tokens"]).vocabulary
-    start = load(context.inputs["init"]) if "init" in context.inputs else None
+    name = settings.published or context.inputs.get("init")
+    start = load(name) if name else None
     encoder: Any = getattr(start, "encoder", start)
     config = regularized(encoder.config if encoder else settings.model, settings.finetune)
     model = WavLMForCTC(config, vocabulary, final_dropout=settings.finetune.final_dropout)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import platform
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,8 +13,8 @@ from speechkit.data.utterance import read_utterances
 from speechkit.files import write_text
 from speechkit.recipe.context import Context
 from speechkit.recipe.environment import environment
-from speechkit.recipe.record import read as read_record
 from speechkit.recipe.stage import Inputs, Stage
+from speechkit.stages.run_entry import commands, described_environment, own_records
 from speechkit.stages.score import read_decoded, scored
 
 if TYPE_CHECKING:
@@ -115,10 +113,7 @@ def _rows(name: str, folder: Path, config: Any) -> list[Row]:
 def _entry(context: Context, rows: Sequence[Row], trainings: Mapping[str, Sequence[Mapping[str, Any]]]) -> Entry:
     from speechkit.report.results import Entry
 
-    env = environment()
-    records = [r for f in sorted((context.exp / ".stages").glob("*.json")) if (r := read_record(f)) and r.command]
-    commit = env["commit"][:12] + (" with changes" if env["modified"] else "")
-    commands = dict.fromkeys(r.command for r in records)
+    records = own_records(context.exp)
     training_seconds = {r.name: r.seconds for r in records}
     model = {"parameters": f"{_num_parameters(context.inputs['model']):,}"}
     for name, logged in trainings.items():
@@ -129,16 +124,8 @@ def _entry(context: Context, rows: Sequence[Row], trainings: Mapping[str, Sequen
         tag=context.exp.name,
         date=max((r.started for r in records), default=""),
         rows=rows,
-        environment={
-            "speechkit": env["speechkit"],
-            "commit": commit or "none",
-            "python": env["python"],
-            "torch": env["torch"],
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-            "device": context.device,
-        },
-        model=model,
-        commands={str(i): command for i, command in enumerate(commands, 1)},
+        environment=described_environment(context.device),
+        commands=commands(records),
     )
 
 

@@ -20,12 +20,10 @@ from speechkit.metrics.units import (
     unit_quality,
 )
 from speechkit.recipe.context import Context
-from speechkit.recipe.environment import CLONE, environment
-from speechkit.recipe.places import in_exp
-from speechkit.recipe.record import Record
-from speechkit.recipe.record import read as read_record
+from speechkit.recipe.environment import environment
 from speechkit.recipe.stage import Stage
 from speechkit.stages.corpus import Sets
+from speechkit.stages.run_entry import commands, described_environment, own_records
 from speechkit.stages.units import read_units
 
 if TYPE_CHECKING:
@@ -127,8 +125,7 @@ def _report(context: Context, features: str) -> None:
 
     kmeans = json.loads((context.inputs["kmeans"] / "config.json").read_text(encoding="utf-8"))
     scores = json.loads(context.inputs["scores"].read_text(encoding="utf-8"))
-    records = _records(context.exp)
-    env = environment()
+    records = own_records(context.exp)
     entry = Entry(
         tag=context.exp.name,
         date=max((r.started for r in records), default=""),
@@ -140,24 +137,10 @@ def _report(context: Context, features: str) -> None:
             "training": f"{sum(r.seconds for r in records if r.name.startswith('learn')):.0f} s",
             **{name: summary(score) for name, score in scores.items()},
         },
-        environment={
-            "speechkit": env["speechkit"],
-            "commit": env["commit"][:12] + " with changes" * env["modified"] or "none",
-            "python": env["python"],
-            "torch": env["torch"],
-        },
-        commands={
-            str(i): command.replace(f"{CLONE}/", "")  # to be typed where the clone lies
-            for i, command in enumerate(dict.fromkeys(r.command for r in records), 1)
-        },
+        environment=described_environment(context.device),
+        commands=commands(records),
     )
-    write_text(context.outputs["results"], results(entry, env["speechkit"]))
-
-
-def _records(exp: Path) -> list[Record]:
-    """The records of the experiment's own stages; data that it shares may be made by another."""
-    found = [read_record(file) for file in sorted((exp / ".stages").glob("*.json"))]
-    return [r for r in found if r and any(in_exp(output) for output in r.parts.get("outputs", {}).values())]
+    write_text(context.outputs["results"], results(entry, environment()["speechkit"]))
 
 
 def _named(context: Context, kind: str) -> list[tuple[str, Path]]:

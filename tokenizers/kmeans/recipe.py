@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from speechkit.models import is_published
 from speechkit.recipe.context import Context
 from speechkit.recipe.stage import Recipe, Stage
 from speechkit.stages.corpus import LengthLimits, filter_lengths, index_audio, prepare_data, validate_data
@@ -72,11 +73,6 @@ class Source:
 
     units: UnitSettings
     published: str
-
-
-def is_published(encoder: str) -> bool:
-    """Whether an encoder is a name that `speechkit.load` fetches."""
-    return encoder.startswith("hf:") or ("/" not in encoder and bool(encoder))
 
 
 def source(c: KMeansRecipe) -> Source:

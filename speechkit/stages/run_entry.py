@@ -1,0 +1,46 @@
+"""What a run was: its records, its commands and where it ran, for RESULTS.md."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+from speechkit.recipe.environment import CLONE, environment
+from speechkit.recipe.places import in_exp
+from speechkit.recipe.record import Record
+from speechkit.recipe.record import read as read_record
+
+
+def own_records(exp: Path) -> list[Record]:
+    """The records of the experiment's own stages; data that it shares may be made by another."""
+    found = [read_record(file) for file in sorted((exp / ".stages").glob("*.json"))]
+    return [r for r in found if r and any(in_exp(output) for output in r.parts.get("outputs", {}).values())]
+
+
+def commands(records: list[Record]) -> dict[str, str]:
+    """Their different command lines, to be typed where the clone lies, numbered."""
+    lines = dict.fromkeys(r.command.replace(f"{CLONE}/", "") for r in records)
+    return {str(number): line for number, line in enumerate(lines, 1)}
+
+
+def described_environment(device: str) -> dict[str, str]:
+    """Versions, the commit of the clone, and the machine."""
+    env = environment()
+    return {
+        "speechkit": env["speechkit"],
+        "commit": env["commit"][:12] + " with changes" * env["modified"] or "none",
+        "python": env["python"],
+        "torch": env["torch"],
+        "machine": f"{_processor()}, {os.cpu_count()} cores, device {device}",
+    }
+
+
+def _processor() -> str:
+    """The processor's name where the system tells, else its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
