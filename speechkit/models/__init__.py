@@ -58,8 +58,8 @@ PUBLISHED = {
 
 
 def is_published(name: str) -> bool:
-    """Whether `load` takes a name from the hub, rather than from this disk."""
-    return name in PUBLISHED or name.startswith("hf:")
+    """Whether settings name a model of the hub, `hf:…` or a name without a slash, rather than a path."""
+    return name.startswith("hf:") or "/" not in name
 
 
 def load(name: str | Path, *, device: str = "cpu", offline: bool = False, vocab: str | Path | None = None) -> nn.Module:
