@@ -254,10 +254,10 @@ class _Loop:
         self.window = Window()
         self.metrics.write("train", state.step, values)
         seconds_left = (state.max_steps - state.step) * state.seconds / state.step
-        self._tell(line(values, state.step, state.max_steps, seconds_left), progress)
+        self._tell(line(values, seconds_left), progress)
 
     def _tell(self, text: str, progress: Callable[[int, int, str], None]) -> None:
-        log.info("%s", text)
+        log.info("step %d/%d · %s", self.state.step, self.state.max_steps, text)
         progress(self.state.step, self.state.max_steps, text)
 
     @contextlib.contextmanager
@@ -285,7 +285,7 @@ class _Loop:
                 write_safetensors(temporary, self.model.state_dict())
         if validate:
             self.metrics.write("valid", state.step, values)
-            self._tell(validation_line(values, state.step), progress)
+            self._tell(validation_line(values), progress)
         state.snapshots.append(snapshot)
         kept = {*self._best()[: settings.keep_best], *state.snapshots[-settings.keep_last :]}
         state.snapshots = [s for s in state.snapshots if s in kept]

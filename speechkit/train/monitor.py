@@ -91,12 +91,11 @@ class Metrics:
             raise unwritable(self.path, error) from error
 
 
-def line(values: Mapping[str, float | str], step: int, max_steps: int, seconds_left: float) -> str:
-    """One line for people: where the training stands, its losses, its speed and the time left."""
+def line(values: Mapping[str, float | str], seconds_left: float) -> str:
+    """One line for people: the losses of a training, its speed and the time left."""
     numbers = {name: value for name, value in values.items() if not isinstance(value, str)}
     losses = [f"{name} {value:.3g}" for name, value in numbers.items() if name not in _ABOUT_THE_RUN]
     parts = [
-        f"step {step:,}/{max_steps:,}",
         *losses,
         f"lr {numbers['learning_rate']:.1e}",
         f"norm {numbers['gradient_norm']:.2g}",
@@ -111,10 +110,10 @@ def line(values: Mapping[str, float | str], step: int, max_steps: int, seconds_l
     return " · ".join(parts + [value for value in values.values() if isinstance(value, str)])
 
 
-def validation_line(values: Mapping[str, float | str], step: int) -> str:
+def validation_line(values: Mapping[str, float | str]) -> str:
     """One line for people about a validation."""
     shown = [value if isinstance(value, str) else f"{name} {value:.4g}" for name, value in values.items()]
-    return " · ".join([f"step {step:,} validated", *shown])
+    return " · ".join(["validated", *shown])
 
 
 def memory_mib(device: torch.device) -> float:

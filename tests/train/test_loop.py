@@ -298,7 +298,7 @@ def test_rows_and_lines_tell_what_people_ask(tmp_path: Path) -> None:
     }  # fmt: skip
     assert table[0]["loss"] == pytest.approx(table[0]["square"], rel=0.05)
     assert float(table[2]["audio_hours"]) * 3600 == pytest.approx(12 * (40 + 48) / 8)
-    assert lines[0].startswith("5/12: step 5/12 · loss ")
+    assert lines[0].startswith("5/12: loss ")
     for part in (
         "square ",
         "close ",
