@@ -84,7 +84,7 @@ def prepare(
         corpus_dir: the folder that holds recordings/.
         data_dir: where the sets go; the audio of strings goes to dump/strings beside it.
         nj: not used.
-        string_hours: strings of 2 to 6 digits to make for each set to train on.
+        string_hours: strings of 1 to 4 digits to make for each set to train on.
         seed: of the draws.
 
     Raises:

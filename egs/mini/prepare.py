@@ -69,7 +69,7 @@ def prepare(
         address: of FSDD's archive (.tar.gz).
         checksum: SHA-256 of the samples in it.
         download_seconds: time allowed for fetching it; 0: it is not tried.
-        string_hours: with FSDD, strings of 2 to 6 digits to make for `train`.
+        string_hours: with FSDD, strings of 1 to 4 digits to make for `train`.
         made_utterances: without FSDD, how many to make for `train`.
         seed: of the draws.
 

@@ -53,8 +53,8 @@ class StringSettings:
     """
 
     hours: float = 2.0
-    fewest: int = 2
-    most: int = 6
+    fewest: int = 1
+    most: int = 4
     gap_seconds: float = 0.2
     seed: int = 0
 
