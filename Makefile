@@ -8,17 +8,17 @@ venv: .venv/installed
 
 .venv/installed: setup.cfg constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev,phonemize]'
+	"$(BIN)/python" -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev,phonemize]'
 	touch $@
 
 demo: venv
 	PATH="$(BIN):$$PATH" egs/mini/wavlm/run.sh $(DEMO)
 
 test: venv
-	$(BIN)/pytest
+	"$(BIN)/python" -m pytest
 
 lint: venv
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
+	"$(BIN)/ruff" check .
+	"$(BIN)/ruff" format --check .
+	"$(BIN)/python" -m mypy
+	"$(BIN)/lint-imports"

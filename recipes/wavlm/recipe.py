@@ -351,9 +351,14 @@ def unit_stages(iteration: Literal[1, 2], first: int, last: int) -> tuple[Stage[
 
 def init_input(c: WavLMRecipe) -> dict[str, str]:
     """What fine-tuning starts from, if not from random weights."""
-    if c.init == "random" or is_published(c.init):
+    if c.init == "random" or published_init(c):
         return {}
     return {"init": f"exp/{c.init}/model" if first_iteration(c) else c.init}
+
+
+def published_init(c: WavLMRecipe) -> str:
+    """The published model that fine-tuning starts from, or nothing."""
+    return c.init if is_published(c.init) and c.init != "random" and not first_iteration(c) else ""
 
 
 def trainings(c: WavLMRecipe) -> list[str]:
@@ -400,7 +405,7 @@ RECIPE = Recipe(
             },
             settings=lambda c: CTCTraining(
                 model=c.model,
-                published=c.init if is_published(c.init) else "",
+                published=published_init(c),
                 finetune=c.finetune,
                 seed=c.seed,
             ),

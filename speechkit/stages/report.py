@@ -125,6 +125,7 @@ def _entry(context: Context, rows: Sequence[Row], trainings: Mapping[str, Sequen
         date=max((r.started for r in records), default=""),
         rows=rows,
         environment=described_environment(context.device),
+        model=model,
         commands=commands(records),
     )
 

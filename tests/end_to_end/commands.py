@@ -6,6 +6,7 @@ stage touches a file below a folder it sends a signal to itself.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
@@ -143,7 +144,10 @@ def _serve() -> None:
             if question["order"]:
                 _obey(Order(**question["order"]))
             sys.argv = ["speechkit", *question["words"]]
-            sys.exit(main())
+            code = main()
+            atexit._run_exitfuncs()
+            sys.stdout.flush()
+            os._exit(code)  # taking down what the server imported would take half a second
         print(answer, flush=True)
 
 
@@ -182,8 +186,6 @@ def _obey(order: Order) -> None:
 
     sys.addaudithook(hook)
     if order.tally:
-        import atexit
-
         atexit.register(lambda: Path(order.tally).write_text(json.dumps(dict(ends))))
 
 
