@@ -349,16 +349,17 @@ def unit_stages(iteration: Literal[1, 2], first: int, last: int) -> tuple[Stage[
     )
 
 
+def published_init(c: WavLMRecipe) -> str:
+    """The published model that fine-tuning starts from, if it does."""
+    own = first_iteration(c) or c.init == "random"
+    return c.init if not own and is_published(c.init) else ""
+
+
 def init_input(c: WavLMRecipe) -> dict[str, str]:
-    """What fine-tuning starts from, if not from random weights."""
+    """What fine-tuning starts from, where it lies on this disk."""
     if c.init == "random" or published_init(c):
         return {}
     return {"init": f"exp/{c.init}/model" if first_iteration(c) else c.init}
-
-
-def published_init(c: WavLMRecipe) -> str:
-    """The published model that fine-tuning starts from, or nothing."""
-    return c.init if is_published(c.init) and c.init != "random" and not first_iteration(c) else ""
 
 
 def trainings(c: WavLMRecipe) -> list[str]:
