@@ -69,7 +69,7 @@ def test_what_would_run_is_refused(here: Path, capsys: pytest.CaptureFixture[str
 
     torch.save({"model": {}, "cfg": Evil()}, "evil.pt", pickle_module=pickle)
     assert main(["info", "evil.pt"]) == 4
-    assert "__builtin__.eval" in capsys.readouterr().err
+    assert "builtins.eval" in capsys.readouterr().err
     assert not Path("ran").exists()
 
 
