@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,3 +31,23 @@ def data_dir(request: pytest.FixtureRequest) -> Path:
     if not path.is_dir():
         pytest.skip(f"no real recordings at {path}: pass --data-dir or set SPEECHKIT_DATA")
     return path
+
+
+@pytest.fixture(autouse=True)
+def loggers_as_they_were() -> Iterator[None]:
+    """Undo what a command, run in this process, does to the loggers."""
+    yield
+    for logger in (logging.getLogger("speechkit"), logging.getLogger("py.warnings")):
+        logger.handlers = []
+        logger.setLevel(logging.NOTSET)
+    logging.captureWarnings(False)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """The command line sets up logging for its process; a test that calls it must not do so for the next one."""
+    logger = logging.getLogger("speechkit")
+    before = logger.level, logger.propagate, logger.handlers[:]
+    yield
+    logger.level, logger.propagate, logger.handlers[:] = before
+    logger.manager._clear_cache()  # what is enabled at a level is remembered

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import NoReturn
 
-from speechkit.errors import ModelError, OutputError, SpeechkitError, UsageError
+from speechkit.errors import InputError, ModelError, OutputError, SpeechkitError, UsageError
 
 COMMANDS = {
     "run": ("speechkit.cli.run", "run the numbered stages of a recipe"),
@@ -223,6 +223,8 @@ def _known(error: BaseException) -> SpeechkitError | None:
         from speechkit.files import unwritable
 
         return unwritable(error.filename or "standard output", error)
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return InputError(f"{error.filename}: {error.strerror}", code="input.name")
     if isinstance(error, PermissionError):
         return SpeechkitError(f"{error.filename}: permission denied", code="permission")
     return None

@@ -105,9 +105,9 @@ def _read_folder(folder: Path, vocab: str | Path | None) -> nn.Module:
 
     settings = read_json(folder / "config.json")
     kind, model_type = settings.get("kind"), settings.get("model_type")
-    if kind in _READERS:
+    if isinstance(kind, str) and kind in _READERS:
         return _function(_READERS[kind])(folder)
-    if model_type in _FOLDER_READERS:
+    if isinstance(model_type, str) and model_type in _FOLDER_READERS:
         return _function(_FOLDER_READERS[model_type])(folder, vocab)
     what = f"kind {kind!r}" if kind else f"model_type {model_type!r}"
     raise ModelError(

@@ -43,6 +43,9 @@ class EncoderConfig:
     init_std: float = 0.02
 
     def __post_init__(self) -> None:
+        for name in ("dim", "ffn_dim", "num_heads", "position_kernel", "position_groups"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, it must be positive")
         if self.dim % self.num_heads or self.dim % self.position_groups:
             raise ValueError(
                 f"width {self.dim} must be a multiple of {self.num_heads} heads and {self.position_groups} groups"

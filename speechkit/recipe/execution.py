@@ -251,6 +251,7 @@ class _Run:
                 note=attempt.remember,
                 should_stop=self.signals.stopping if work is not None else lambda: False,
             )
+            context.remove_scratch()  # of a run that was killed
             try:
                 this.stage.run(context, this.settings)
                 for name, path in outputs.items():

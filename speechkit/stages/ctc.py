@@ -258,7 +258,7 @@ def decode(context: Context, settings: DecodeSettings) -> None:
             for utterance, result in zip(utterances, transcriber.transcribe(sources), strict=True):
                 if isinstance(result, Failure):
                     raise result.error
-                lines.append({"id": utterance.id, "ref": utterance.text, "hyp": result.text.strip()})
+                lines.append({"id": utterance.id, "ref": utterance.text, "hyp": " ".join(result.text.split())})
                 lines[-1] |= {"speaker": utterance.speaker, "seconds": round(utterance.duration_s, 3)}
                 progress.advance()
         lines.sort(key=lambda line: str(line["id"]))

@@ -47,6 +47,7 @@ SETTINGS = (
     "model.encoder.position_groups=2",
     "units_1.clusters=8",
     "units_2.clusters=8",
+    "tokens.kind=characters",
     *(f"{stage}.train.{s}" for stage in ("pretrain_1", "pretrain_2", "finetune") for s in TRAINING),
 )
 

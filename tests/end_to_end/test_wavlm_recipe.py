@@ -32,7 +32,7 @@ def skipped(said: str) -> list[int]:
 
 
 def states(commands: Commands, workspace: Workspace, *words: str) -> dict[int, str]:
-    lines = commands.run(*workspace.command, "--list", "--json", *words).out.splitlines()
+    lines = commands.run(*workspace.command, *words, "--list", "--json").out.splitlines()
     return {row["number"]: row["state"] for row in map(json.loads, lines)}
 
 
@@ -218,7 +218,7 @@ def test_a_later_stage_on_an_empty_folder_names_the_stage_that_makes_what_is_mis
     [
         ("seed: 1\nfinetune:\n  trian: {}\n", "mine.yaml:3: unknown setting 'finetune.trian'"),
         ("units_1:\n  layer: many\n", "mine.yaml:2: units_1.layer: expected int, found 'many'"),
-        ("tokens: {kind: syllables}\n", "mine.yaml:1: tokens.kind: "),
+        ("seed: 0\nfinetune: {train: {schedule: {kind: linear}}}\n", "mine.yaml:2: finetune.train.schedule.kind: "),
         ("finetune:\n  augment:\n    speed: [0.9, fast]\n", "mine.yaml:3: finetune.augment.speed"),
         ("test_sets: [a\n", "mine.yaml:2: not YAML"),
     ],

@@ -76,6 +76,10 @@ class WavLMConfig:
     def __post_init__(self) -> None:
         if (self.kind == "wavlm") != (self.encoder.num_buckets > 0):
             raise ValueError(f"{self.kind} with {self.encoder.num_buckets} buckets: WavLM alone has a relative bias")
+        if not self.conv_layers or min(map(min, self.conv_layers)) < 1:
+            raise ValueError(f"conv_layers are {self.conv_layers}: channels, kernel and stride must be positive")
+        if self.sample_rate < 1:
+            raise ValueError(f"sample_rate is {self.sample_rate}, it must be positive")
 
     @property
     def hop_samples(self) -> int:
