@@ -47,7 +47,8 @@ def whole(path: str | Path) -> Iterator[Path]:
         _replace(temporary, target)
     except OSError as error:
         remove(temporary)
-        if error.errno in (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EPERM):
+        refused = (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EPERM)
+        if error.errno in refused or str(error.filename).startswith(str(temporary)):  # /proc has no such file to make
             raise unwritable(path, error) from error
         raise
     except BaseException:

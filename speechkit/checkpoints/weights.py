@@ -91,7 +91,7 @@ def read_json(path: Path) -> dict[str, Any]:
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ModelError(f"{path}: {error.strerror}", code="model.missing") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{path}: not JSON: {error}", code="model.corrupt") from error
     if not isinstance(values, dict):
         raise ModelError(f"{path}: a JSON object is expected", code="model.corrupt")

@@ -19,7 +19,7 @@ from speechkit.files import whole
 
 Samples = NDArray[np.int16]
 
-_RMS = 1640.0  # every clip's, -26 dB of full scale: within a string none drowns
+_RMS = 1640.0  # the common loudness, -26 dB of full scale
 
 
 class Clip(NamedTuple):
@@ -49,6 +49,7 @@ class StringSettings:
         fewest: clips of a string.
         most: clips of a string.
         gap_seconds: the longest silence before, between and after the clips.
+        loudness_db: each clip is louder or softer than the common loudness by up to so much.
         seed: of the draws.
     """
 
@@ -56,6 +57,7 @@ class StringSettings:
     fewest: int = 1
     most: int = 4
     gap_seconds: float = 0.2
+    loudness_db: float = 9.0
     seed: int = 0
 
 
@@ -143,13 +145,14 @@ def level(samples: Samples) -> Samples:
 def string(clips: Sequence[Samples], settings: StringSettings, rate: int, id: str) -> tuple[Samples, list[int]]:
     """One string: silence, a clip, silence, another … silence; and which clips were drawn (purpose `strings`)."""
     most = settings.most
-    words = draws.words(settings.seed, draws.EVALUATION, "strings", [id], 2 + 2 * most)[0]
+    words = draws.words(settings.seed, draws.EVALUATION, "strings", [id], 2 + 3 * most)[0]
     count = settings.fewest + int(draws.randint(words[0], most - settings.fewest + 1))
     chosen = draws.randint(words[1 : 1 + count], len(clips)).tolist()
     gaps = draws.randint(words[1 + most : 2 + most + count], round(settings.gap_seconds * rate) + 1).tolist()
+    louder_db = settings.loudness_db * (2 * draws.uniform(words[2 + 2 * most : 2 + 2 * most + count]) - 1)
     pieces = [np.zeros(gaps[0], dtype=np.int16)]
-    for i, gap in zip(chosen, gaps[1:], strict=True):
-        pieces += [clips[i], np.zeros(gap, dtype=np.int16)]
+    for i, gap, gain in zip(chosen, gaps[1:], 10 ** (louder_db / 20), strict=True):
+        pieces += [np.rint(clips[i] * gain).clip(-32768, 32767).astype(np.int16), np.zeros(gap, dtype=np.int16)]
     return np.concatenate(pieces), chosen
 
 

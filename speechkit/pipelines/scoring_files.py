@@ -5,6 +5,7 @@ Source of the forms: SCTK's documentation of sclite's input files.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from speechkit.errors import InputError
@@ -29,7 +30,7 @@ def parse_ctm(text: str, name: str = "ctm") -> dict[Key, list[Word]]:
             continue
         try:
             file, channel, start, duration, word, *rest = fields
-            first, length = float(start), float(duration)
+            first, length = _seconds(start), _seconds(duration)
             confidence = float(rest[0]) if rest and rest[0] != "NA" else 1.0
         except ValueError as error:
             raise _bad(name, number, "file channel start duration word [confidence]", fields) from error
@@ -51,7 +52,7 @@ def parse_stm(text: str, name: str = "stm") -> dict[Key, list[Segment]]:
     for number, fields in _lines(text):
         try:
             file, channel, speaker, start, end, *words = fields
-            first, last = float(start), float(end)
+            first, last = _seconds(start), _seconds(end)
         except ValueError as error:
             raise _bad(name, number, "file channel speaker start end text", fields) from error
         if words and words[0].startswith("<") and words[0].endswith(">"):
@@ -73,7 +74,7 @@ def parse_rttm(text: str, name: str = "rttm") -> dict[Key, list[Segment]]:
             continue
         try:
             _, file, channel, start, duration, _, _, speaker, *_ = fields
-            first, length = float(start), float(duration)
+            first, length = _seconds(start), _seconds(duration)
         except ValueError as error:
             raise _bad(name, number, "SPEAKER file channel start duration <NA> <NA> speaker", fields) from error
         turn = Segment(start=first, end=round(first + length, 3), text="", speaker=speaker)
@@ -85,6 +86,13 @@ def _lines(text: str) -> Iterator[tuple[int, list[str]]]:
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip() and not line.startswith(";;"):
             yield number, line.split()
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(text)
+    return value
 
 
 def _bad(name: str, number: int, expected: str, fields: list[str]) -> InputError:

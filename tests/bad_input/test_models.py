@@ -95,6 +95,7 @@ BOTH: list[tuple[str, Damage, str]] = [
     ("cut config", bytes_of("config.json", lambda b: b[:50]), "config.json: not JSON"),
     ("empty config", bytes_of("config.json", b""), "config.json: not JSON"),
     ("binary config", bytes_of("config.json", b"\xff\xfe\x00"), "config.json: not JSON"),
+    ("deep config", bytes_of("config.json", b"[" * 100_000), "config.json: not JSON"),
     ("list as config", bytes_of("config.json", b"[1]"), "a JSON object is expected"),
     ("number as config", bytes_of("config.json", b"1"), "a JSON object is expected"),
 ]

@@ -35,7 +35,7 @@ def test_leveling_equals_loudness_but_never_clips_and_leaves_silence_alone() -> 
 
 def test_a_string_has_as_many_clips_and_as_long_gaps_as_allowed() -> None:
     clips = [np.full(10, i + 1, dtype=np.int16) for i in range(3)]
-    settings = StringSettings(fewest=1, most=3, gap_seconds=0.01, seed=0)
+    settings = StringSettings(fewest=1, most=3, gap_seconds=0.01, loudness_db=0, seed=0)
     counts, gaps = set(), set()
     for n in range(200):
         samples, chosen = string(clips, settings, 1000, f"u{n}")
@@ -46,3 +46,11 @@ def test_a_string_has_as_many_clips_and_as_long_gaps_as_allowed() -> None:
         assert sorted(set(samples.tolist()) - {0}) == sorted({i + 1 for i in chosen})
     assert counts == {1, 2, 3}
     assert gaps == set(range(1, 11))  # a gap of 0 leaves no run
+
+
+def test_each_clip_of_a_string_has_a_loudness_of_its_own_within_bounds() -> None:
+    settings = StringSettings(fewest=3, most=3, gap_seconds=0.0, loudness_db=6.0)
+    clips = [np.full(10, 1000, dtype=np.int16)]
+    levels = {int(x) for number in range(50) for x in string(clips, settings, 1000, f"s{number}")[0]}
+    assert 501 <= min(levels) < 600
+    assert 1700 < max(levels) <= 1996

@@ -63,7 +63,7 @@ def test_strings_are_recordings_of_one_speaker_of_the_training_set_with_short_ga
         assert len(samples) - sounding[-1] <= 1602
         least, most = len(words) * 0.2, len(words) * 0.3 + (len(words) + 1) * 0.2
         assert least - 0.001 <= u.duration_s <= most + 0.001
-        assert np.sqrt(np.mean(samples[sounding].astype(float) ** 2)) == pytest.approx(1640, rel=0.02)
+        assert 1640 / 2.9 < np.sqrt(np.mean(samples[sounding].astype(float) ** 2)) < 1640 * 2.9
 
 
 def test_strings_come_with_the_recordings_they_are_made_of(egs: Egs, corpus: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -98,9 +99,14 @@ class Commands:
         return int(self._server.stdout.readline())
 
     def start(
-        self, *words: object, cwd: Path | None = None, stdin: Path | None = None, order: Order | None = None
+        self,
+        *words: object,
+        cwd: Path | None = None,
+        stdin: Path | None = None,
+        order: Order | None = None,
+        max_bytes: int | None = None,
     ) -> Running:
-        """Start `speechkit WORDS`."""
+        """Start `speechkit WORDS`; no file may grow beyond `max_bytes`, as if the disk were full."""
         self._number += 1
         out, err = (self.scratch / f"{self._number}.{name}" for name in ("out", "err"))
         pid = self.ask(
@@ -108,6 +114,7 @@ class Commands:
             cwd=str(cwd or self.scratch),
             files=[str(stdin or os.devnull), str(out), str(err)],
             order=asdict(order) if order else None,
+            max_bytes=max_bytes,
         )
         return Running(pid, out, err, self)
 
@@ -141,6 +148,8 @@ def _serve() -> None:
             answer = os.waitstatus_to_exitcode(os.waitpid(question["wait"], 0)[1])
         elif (answer := os.fork()) == 0:
             _become(question["cwd"], question["files"])
+            if question["max_bytes"] is not None:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (question["max_bytes"],) * 2)
             if question["order"]:
                 _obey(Order(**question["order"]))
             sys.argv = ["speechkit", *question["words"]]
