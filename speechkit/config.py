@@ -44,8 +44,12 @@ def load(schema: type[T], files: Sequence[str | Path] = (), overrides: Sequence[
     """
     origins: dict[Keys, str] = {}
     layers = [_defaults(schema)]
-    layers += [_read_file(Path(file), origins) for file in files]
-    layers += [_read_override(word, origins) for word in overrides]
+    try:
+        layers += [_read_file(Path(file), origins) for file in files]
+        layers += [_read_override(word, origins) for word in overrides]
+    except RecursionError as error:
+        names = ", ".join([*map(str, files), *overrides])
+        raise UsageError(f"{names}: nested too deeply, or a value lies within itself", code="config.file") from error
     try:
         merged = OmegaConf.merge(*(OmegaConf.create(layer) for layer in layers))
         values = OmegaConf.to_container(merged, resolve=True)

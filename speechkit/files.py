@@ -167,20 +167,21 @@ def lock_owner(path: str | Path) -> dict[str, Any] | None:
 
 def _read_lock(path: Path) -> dict[str, Any] | None:
     try:
-        owner: dict[str, Any] = json.loads(path.read_text())
+        owner = json.loads(path.read_text())
+        known = {key: str(owner[key]) for key in ("host", "boot_id", "user", "started")}
+        return {**known, "pid": int(owner["pid"])}
     except FileNotFoundError:
         return None
-    except json.JSONDecodeError:
+    except (ValueError, KeyError, TypeError):
         with contextlib.suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime < _NEW_LOCK_SECONDS:
                 return {"host": socket.gethostname(), "boot_id": "", "pid": 0, "user": "", "started": "a moment ago"}
         return {"host": socket.gethostname(), "boot_id": _boot_id(), "pid": 0, "user": "", "started": ""}
-    return owner
 
 
 def _dead(owner: dict[str, Any]) -> bool:
     here = owner["host"] == socket.gethostname() and owner["boot_id"] == _boot_id()
-    return here and not (owner["pid"] and _alive(int(owner["pid"])))
+    return here and not (owner["pid"] and _alive(owner["pid"]))
 
 
 def _break_if_stale(path: Path, what: str, me: dict[str, Any]) -> None:

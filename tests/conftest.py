@@ -34,16 +34,6 @@ def data_dir(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def loggers_as_they_were() -> Iterator[None]:
-    """Undo what a command, run in this process, does to the loggers."""
-    yield
-    for logger in (logging.getLogger("speechkit"), logging.getLogger("py.warnings")):
-        logger.handlers = []
-        logger.setLevel(logging.NOTSET)
-    logging.captureWarnings(False)
-
-
-@pytest.fixture(autouse=True)
 def logging_as_it_was() -> Iterator[None]:
     """The command line sets up logging for its process; a test that calls it must not do so for the next one."""
     logger = logging.getLogger("speechkit")

@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from speechkit.checkpoints.unpickle import read_pickle
 from speechkit.errors import ModelError, OutputError
@@ -98,6 +99,21 @@ def read_json(path: Path) -> dict[str, Any]:
     return values
 
 
+class Hollow(TorchFunctionMode):
+    """Entered where networks are made to be filled from a file: no initial weights are drawn.
+
+    Memory that is never written to costs nothing. torch's meta device would cost a second: it draws and adds in Python.
+    """
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if function in (Tensor.normal_, Tensor.uniform_) or getattr(function, "__module__", "") == nn.init.__name__:
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **kwargs)
+
+
 def fill(
     network: nn.Module,
     tensors: Mapping[str, Tensor],
@@ -106,7 +122,7 @@ def fill(
     names: Mapping[str, str] | None = None,
     optional: Iterable[str] = (),
 ) -> None:
-    """Give a network (best one made on the meta device) the tensors of a file as its own, in float32.
+    """Give a network (best one made under `Hollow`) the tensors of a file as its own, in float32.
 
     Args:
         network: what to fill.

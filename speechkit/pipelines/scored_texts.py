@@ -111,12 +111,11 @@ def _jsonl(path: Path) -> Texts:
     for number, line in enumerate(_lines(path), 1):
         try:
             value = json.loads(line)
-            name = value.get("id") or PurePath(value["input"]).stem
-            text = value["text"] if value.get("ok", True) else ""
-            if not isinstance(name, str) or not isinstance(text, str):
-                raise TypeError
             if value.get("ok", True):
-                _add(texts, name, text, path, number)
+                id, text = value.get("id") or PurePath(value["input"]).stem, value["text"]
+                if not isinstance(id, str) or not isinstance(text, str):
+                    raise TypeError
+                _add(texts, id, text, path, number)
         except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
             raise InputError(
                 f"{path}:{number}: expected an object with input (or id) and text", code="format.parse"

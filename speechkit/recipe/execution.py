@@ -261,8 +261,9 @@ class _Run:
                         raise SpeechkitError(f"it made no {this.outputs[name]} (output {name})", code="recipe.output")
             except Interrupted:
                 raise
-            except Exception:
-                log.info("%s", traceback.format_exc().rstrip())
+            except Exception as error:
+                level = logging.DEBUG if isinstance(error, SpeechkitError) else logging.INFO  # -vv shows the former
+                log.log(level, "%s", traceback.format_exc().rstrip())
                 raise
             finally:
                 context.remove_scratch()

@@ -71,9 +71,7 @@ def test_what_exists_is_kept(command: str, filled: Typed, model: Path) -> None:
 
 
 @every_command
-def test_a_full_disk_leaves_nothing_half_written(
-    command: str, filled: Typed, model: Path, commands: Commands
-) -> None:
+def test_a_full_disk_leaves_nothing_half_written(command: str, filled: Typed, model: Path, commands: Commands) -> None:
     before = content(filled.here)
     done = commands.run(*words(command, "out", model), cwd=filled.here, max_bytes=300, code=5)
     lines = done.err.splitlines()

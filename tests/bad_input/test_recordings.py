@@ -213,7 +213,14 @@ def test_a_pipe_runs_only_with_leave(typed: Typed) -> None:
     assert Path("ran").exists()
 
 
-FAILING = ["false |", "cat none.wav |", "echo no sound |", "kill -9 $$ |", "cat good.wav; exit 3 |", "head -c 30 good.wav |"]
+FAILING = [
+    "false |",
+    "cat none.wav |",
+    "echo no sound |",
+    "kill -9 $$ |",
+    "cat good.wav; exit 3 |",
+    "head -c 30 good.wav |",
+]
 
 
 @pytest.mark.parametrize("pipe", FAILING)

@@ -164,7 +164,7 @@ def _become(cwd: str, files: Sequence[str]) -> None:
     os.chdir(cwd)
     for descriptor, (file, flags) in enumerate(zip(files, (os.O_RDONLY, *[os.O_WRONLY | os.O_CREAT] * 2), strict=True)):
         os.dup2(os.open(file, flags, 0o644), descriptor)
-    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: PTH123, SIM115 the old one has read ahead
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 the old one has read ahead
 
 
 def _obey(order: Order) -> None:

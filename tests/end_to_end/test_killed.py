@@ -17,7 +17,7 @@ from tests.end_to_end.commands import Commands, Order
 from tests.end_to_end.conftest import Finished, Workspace
 from tests.end_to_end.test_wavlm_recipe import STAGES, ran
 
-KILLS = 3  # of each stage, one after the other
+KILLS = 5  # of each stage, one after the other
 FOLDERS = [  # the outputs that are folders
     "data",
     *(f"wavlm/exp/tiny/{name}" for name in ("tokens", "*/kmeans", "*/model", "finetune/weights", "decode/test")),

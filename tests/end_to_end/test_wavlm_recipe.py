@@ -235,9 +235,7 @@ def test_a_wrong_settings_file_is_refused_by_file_and_line(
     assert list(workspace.system.iterdir()) == []
 
 
-def test_a_second_run_at_the_same_time_is_turned_away(
-    untouched: Workspace, tmp_path: Path, commands: Commands
-) -> None:
+def test_a_second_run_at_the_same_time_is_turned_away(untouched: Workspace, tmp_path: Path, commands: Commands) -> None:
     workspace = untouched.copy(tmp_path)
     words = [*workspace.command, "--stop-stage", "3"]
     stop = Order(below=str(tmp_path), stage="02_validate_data", touch=6, number=signal.SIGSTOP)
@@ -306,4 +304,3 @@ def test_pretraining_is_left_out_where_fine_tuning_does_not_build_on_it(
     rows = [json.loads(line) for line in lines]
     assert holds([row["number"] for row in rows if row["state"] != "skipped"])
     assert all(setting.partition("=")[0] in row["why"] for row in rows if row["state"] == "skipped")
-

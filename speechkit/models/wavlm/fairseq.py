@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import torch
 from torch import Tensor, nn
 
 from speechkit.checkpoints.unpickle import Record, plain
-from speechkit.checkpoints.weights import fill, is_state_dict
+from speechkit.checkpoints.weights import Hollow, fill, is_state_dict
 from speechkit.decode.vocabulary import Vocabulary
 from speechkit.errors import ModelError
 from speechkit.models.wavlm.config import SpanConfig, WavLMConfig
@@ -132,7 +131,7 @@ def _read_units(settings: _Settings, tensors: dict[str, Tensor], container: Any,
 
 
 def _built(make: Callable[[], Network], tensors: dict[str, Tensor], config: WavLMConfig, source: Path) -> Network:
-    with torch.device("meta"):
+    with Hollow():
         network = make()
     names = fairseq_names(network.state_dict(), config.conv_norm)
     optional = [n for n in names if n.endswith("mask_embedding")]

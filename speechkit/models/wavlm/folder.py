@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
-import torch
 from torch import nn
 
 from speechkit.checkpoints.folder import WEIGHTS, read_settings, write_folder
-from speechkit.checkpoints.weights import fill, read_safetensors
+from speechkit.checkpoints.weights import Hollow, fill, read_safetensors
 from speechkit.decode.vocabulary import Vocabulary
 from speechkit.models.wavlm.config import WavLMConfig
 from speechkit.models.wavlm.heads import UnitHead, WavLMForCTC, WavLMForUnits
@@ -55,7 +54,7 @@ def save(model: WavLM | WavLMForUnits | WavLMForCTC, folder: str | Path) -> None
 def read_encoder(folder: Path) -> WavLM:
     """Read the folder of an encoder; like the other readers it raises ModelError where files are damaged."""
     settings = read_settings(folder, EncoderFile)
-    with torch.device("meta"):
+    with Hollow():
         model = WavLM(settings.encoder)
     return _filled(model, folder)
 
@@ -63,7 +62,7 @@ def read_encoder(folder: Path) -> WavLM:
 def read_units(folder: Path) -> WavLMForUnits:
     """Read the folder of a model in pre-training."""
     settings = read_settings(folder, UnitsFile)
-    with torch.device("meta"):
+    with Hollow():
         model = WavLMForUnits(settings.encoder, settings.num_classes, settings.head)
     return _filled(model, folder)
 
@@ -71,7 +70,7 @@ def read_units(folder: Path) -> WavLMForUnits:
 def read_ctc(folder: Path) -> WavLMForCTC:
     """Read the folder of a model with a CTC head."""
     settings = read_settings(folder, CTCFile)
-    with torch.device("meta"):
+    with Hollow():
         model = WavLMForCTC(settings.encoder, settings.vocabulary, final_dropout=settings.final_dropout)
     return _filled(model, folder)
 

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
-from speechkit.checkpoints.weights import fill, find_weights, read_json, read_weights, write_safetensors
+from speechkit.checkpoints.weights import Hollow, fill, find_weights, read_json, read_weights, write_safetensors
 from speechkit.errors import ModelError
 from speechkit.models.wavlm.config import SpanConfig, WavLMConfig
 from speechkit.models.wavlm.heads import WavLMForCTC
@@ -77,7 +76,7 @@ def read_folder(folder: Path, vocab: Path | None = None) -> WavLM | WavLMForCTC:
     weights = find_weights(folder)
     tensors = {_new_name(n): t for n, t in read_weights(weights).items()}
     prefix = model_type.prefix if any(n.startswith(model_type.prefix) for n in tensors) else ""
-    with torch.device("meta"):
+    with Hollow():
         network: WavLM | WavLMForCTC
         if "lm_head.weight" in tensors:
             num_rows = len(tensors["lm_head.weight"])
