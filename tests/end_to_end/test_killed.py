@@ -31,20 +31,15 @@ class Undisturbed:
 
     outputs: dict[str, bytes]
     touches: dict[str, int]
-    texts: dict[str, str]
 
 
 @pytest.fixture(scope="module")
-def undisturbed(
-    finished: Finished, untouched: Workspace, tmp_path_factory: pytest.TempPathFactory, commands: Commands
-) -> Undisturbed:
+def undisturbed(untouched: Workspace, tmp_path_factory: pytest.TempPathFactory, commands: Commands) -> Undisturbed:
     folder = tmp_path_factory.mktemp("tally")
     workspace = untouched.copy(folder)
     tally = folder / "tally.json"
     commands.run(*workspace.command, order=Order(below=str(folder), tally=str(tally)))
-    return Undisturbed(
-        outputs=finished.workspace.outputs(), touches=json.loads(tally.read_text()), texts=finished.texts
-    )
+    return Undisturbed(outputs=workspace.outputs(), touches=json.loads(tally.read_text()))
 
 
 def moments(label: str, touches: int) -> Iterator[tuple[int, float]]:
@@ -64,9 +59,28 @@ def test_what_a_killed_stage_left_in_its_scratch_folder_is_in_nobodys_way(
     assert not left.parent.exists()
 
 
-def test_two_runs_give_the_same_bytes(undisturbed: Undisturbed, finished: Finished, workspace: Workspace) -> None:
+def test_two_runs_give_the_same_bytes(undisturbed: Undisturbed, finished: Finished) -> None:
     assert set(undisturbed.touches) == {stage.label for stage in STAGES}
     assert min(undisturbed.touches.values()) > 5
+    assert finished.workspace.outputs().keys() == undisturbed.outputs.keys()
+    check_same(finished.workspace, undisturbed, "another run")
+
+
+@pytest.mark.parametrize("number", [1, 5])
+def test_a_stage_killed_while_it_replaces_its_outputs_makes_them_again(
+    undisturbed: Undisturbed, workspace: Workspace, commands: Commands, number: int
+) -> None:
+    label = next(stage.label for stage in STAGES if stage.number == number)
+    words = [*workspace.command, "--stages", number]
+    for touch in range(undisturbed.touches[label] - 12, undisturbed.touches[label] + 1):
+        order = Order(below=str(workspace.system.parent), stage=label, touch=touch)
+        done = commands.run(*words, "--force-stage", number, code=None, order=order)
+        assert done.code in (-signal.SIGKILL, 0), done.err
+        check_whole(workspace, f"touch {touch}")
+        commands.run(*words)
+        assert workspace.outputs().keys() == undisturbed.outputs.keys()
+        check_same(workspace, undisturbed, f"touch {touch}")
+    assert ran(commands.run(*workspace.command).err) == []
 
 
 @pytest.mark.slow
