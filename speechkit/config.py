@@ -303,8 +303,9 @@ def _paths(schema: type[Any], keys: tuple[str, ...] = ()) -> Iterator[tuple[str,
 
 
 def _wrong(keys: Keys, problem: str, origins: Mapping[Keys, str]) -> UsageError:
-    name = f"{_name(keys)}: " if keys else ""
-    return UsageError(f"{_where(keys, origins)}: {name}{problem}", code="config.value")
+    where = _where(keys, origins)
+    name = f"{_name(keys)}: " if keys and where != f"--set {_name(keys)}" else ""
+    return UsageError(f"{where}: {name}{problem}", code="config.value")
 
 
 def _where(keys: Keys, origins: Mapping[Keys, str]) -> str:

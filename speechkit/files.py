@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import shutil
 import socket
 import time
@@ -32,9 +33,10 @@ def whole(path: str | Path) -> Iterator[Path]:
     sibling is removed and `path` stays as it was.
 
     Raises:
-        OutputError: the folder cannot be written to, or the disk is full.
+        OutputError: the folder cannot be written to, the disk is full, or a device or pipe is in the place.
     """
     target = Path(path).resolve()
+    refuse_special(target, path)
     temporary = target.with_name(f".{target.stem}.tmp-{os.getpid()}{target.suffix}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -54,6 +56,17 @@ def whole(path: str | Path) -> Iterator[Path]:
     except BaseException:
         remove(temporary)
         raise
+
+
+def refuse_special(target: Path, name: str | Path) -> None:
+    """See that an output called `name` would not take the place of a device or a pipe.
+
+    Raises:
+        OutputError: it would.
+    """
+    if target.exists() and not (target.is_file() or target.is_dir()):
+        hint = f"send standard output there: > {shlex.quote(str(name))}"
+        raise OutputError(f"{name}: is neither a file nor a folder", hint=hint, code="output.special")
 
 
 def leftovers(path: str | Path, *, older_than_seconds: float) -> list[Path]:

@@ -154,7 +154,7 @@ def test_what_is_wrong_is_named_with_file_line_and_key(tmp_path: Path, text: str
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("seed=x", "--set seed: seed: expected int, found 'x'"),
+        ("seed=x", "--set seed: expected int, found 'x'"),
         ("train.max_step=3", "--set train.max_step: unknown setting 'train.max_step'"),
         ("seed", "--set seed: expected key.path=value"),
         ("teachers=[{dim: x}]", "--set teachers: teachers[0].dim: expected int, found 'x'"),

@@ -76,6 +76,14 @@ def test_a_full_disk_is_an_output_error_and_leaves_nothing(tmp_path: Path) -> No
     assert names(tmp_path) == []
 
 
+def test_a_pipe_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a")
+    with pytest.raises(OutputError, match="a: is neither a file nor a folder"):
+        files.write_text(tmp_path / "a", "x")
+    assert (tmp_path / "a").is_fifo()
+    assert names(tmp_path) == ["a"]
+
+
 @pytest.mark.parametrize("name", ["file/a", "file/b/a"])
 def test_a_folder_that_cannot_be_made_is_an_output_error(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").touch()

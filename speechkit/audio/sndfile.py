@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -106,7 +107,9 @@ class SoundFileRecording:
                 return soundfile.SoundFile(descriptor, closefd=False)
         except soundfile.LibsndfileError as error:
             if error.code == _NOT_RECOGNIZED:
-                hint = f"if it is audio, convert it first: ffmpeg -i {self.name} {Path(self.name).stem}.wav"
+                files = [self.name, f"{Path(self.name).stem}.wav"]
+                how = f": ffmpeg -i {shlex.join(files)}" if os.path.lexists(self.name) else ""  # standard input
+                hint = f"if it is audio, convert it first{how}"
                 raise InputError(
                     f"{self.name}: not audio: format not recognized", hint=hint, code="audio.format"
                 ) from error

@@ -48,10 +48,16 @@ def _align(args: argparse.Namespace, item: Input, formats: tuple[str, ...]) -> l
 
     text = _read_text(args.text)
     assert item.source is not None
+    if not text.strip():
+        raise InputError(f"{_named(args.text)}: there is no text to align", code="align.empty")
     transcript = align_text(open_recognizer(args), item.source, text, name=args.model)
     for warning in transcript.warnings:
         print(f"speechkit: warning: {item.name}: {warning}", file=sys.stderr)
     return [render(transcript, format, file=item.output) for format in formats]
+
+
+def _named(path: str) -> str:
+    return "standard input" if path == "-" else path
 
 
 def _read_text(path: str) -> str:
@@ -59,4 +65,4 @@ def _read_text(path: str) -> str:
         return sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise InputError(f"{path}: cannot be read: {reason}", code="input.text") from error
+        raise InputError(f"{_named(path)}: cannot be read: {reason}", code="input.text") from error

@@ -265,6 +265,8 @@ def _write_moved(tables: DataDir, args: argparse.Namespace) -> int:
 def _write(tables: DataDir, out: Path, sources: Sequence[Path]) -> int:
     from speechkit.files import whole
 
+    if not tables.tables():
+        raise InputError(f"{', '.join(map(str, sources))}: no data directory: no table is in it", code="data.missing")
     with whole(out) as temporary:
         tables.write(temporary)
     print(f"{out}\t{_count(len(tables.ids), 'utterance')}")

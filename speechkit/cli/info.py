@@ -83,14 +83,24 @@ def _model(name: str, args: argparse.Namespace) -> str:
     if Path(name).is_dir() and not (Path(name) / "config.json").exists():
         raise InputError(f"{name}: a folder without config.json, so no model", code="model.missing")
     found = inspect_model(name, offline=args.offline, vocab=args.vocab)
-    return json.dumps(asdict(found), ensure_ascii=False) if args.json else _columns(found)
+    return (
+        json.dumps(asdict(found), ensure_ascii=False)
+        if args.json
+        else (name + "\t") * (len(args.names) > 1) + _columns(found)
+    )
 
 
 def _columns(found: ModelInfo) -> str:
     head = {"none": "", "ctc": " with CTC head", "units": " in pre-training"}[found.head]
-    columns = [f"kind {found.kind}{head} ({found.form})", f"parameters {found.parameters / 1e6:.1f} M"]
+    columns = [f"kind {found.kind}{head} ({found.form})", f"parameters {_scaled(found.parameters)}"]
     columns += [f"layers {found.layers}", f"width {found.width}"]
     columns += [f"symbols {found.vocabulary}"] if found.vocabulary else []
-    columns += [f"needs {found.needs_bytes * 1.2 / 1e9:.1f} GB (float32)"]
+    columns += [f"needs {_scaled(found.needs_bytes * 1.2)}B (float32)"]
+    columns += [f"licence {found.licence}"] if found.licence else []
     columns += [f"pickle globals: {', '.join(found.pickle_globals) or 'none'}"]
     return "\t".join(columns)
+
+
+def _scaled(number: float) -> str:
+    scale, unit = next(((s, u) for s, u in ((1e9, "G"), (1e6, "M")) if number >= s), (1e3, "k"))
+    return f"{number / scale:.1f} {unit}"

@@ -109,7 +109,8 @@ def _listed(path: str) -> list[str]:
     try:
         text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as a list: {error}", code="input.list") from error
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise InputError(f"{path}: cannot be read as a list: {reason}", code="input.list") from error
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 

@@ -6,6 +6,7 @@ import argparse
 import errno
 import logging
 import os
+import re
 import select
 import signal
 import sys
@@ -88,7 +89,9 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise what is wrong with the words."""
-        raise UsageError(message, hint=f"see {self.prog} --help", code="usage.option")
+        wrong = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message)
+        hint = nearest(wrong[1], re.findall(r"'(.*?)'", wrong[2])) if wrong else ""
+        raise UsageError(message, hint=hint or f"see {self.prog} --help", code="usage.option")
 
     def parse_command(self, words: Sequence[str], verbosity: int = 0) -> argparse.Namespace:
         """Parse the words of a command; the namespace also gets `verbosity`, -1 to 2."""

@@ -18,7 +18,7 @@ from typing import Any
 
 from speechkit.cli.inputs import Input, Inputs
 from speechkit.errors import OutputError, UsageError
-from speechkit.files import lock, unwritable, write_text
+from speechkit.files import lock, refuse_special, unwritable, write_text
 
 RECORD = ".speechkit.jsonl"
 
@@ -57,7 +57,10 @@ def add_output_arguments(parser: argparse.ArgumentParser, formats: Sequence[str]
         "-o", "--output", metavar="PATH", help="a file for one input, a folder for several, - for stdout (default)"
     )
     parser.add_argument(
-        "-f", "--format", metavar="F[,F…]", help=f"{', '.join(formats)} (default: by the ending of -o, else txt)"
+        "-f",
+        "--format",
+        metavar="F[,F…]",
+        help=f"{', '.join(formats)} (default: by the ending of -o, else {formats[0]})",
     )
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--overwrite", action="store_true", help="replace outputs that exist (default: refuse, exit 5)")
@@ -105,6 +108,7 @@ def choose_target(
         return Target(formats=formats)
     path = Path(output or "")
     is_folder = path.is_dir() or str(output).endswith("/")
+    refuse_special(path, path)
     if not is_folder and inputs.single and len(formats) == 1 and len(inputs.items) == 1:
         return Target(formats=formats, file=path)
     if not is_folder and path.suffix.lower().removeprefix(".") in known:
@@ -248,9 +252,11 @@ def print_text(text: str) -> None:
     """Write to standard output at once, in UTF-8 unless it is a console of another encoding.
 
     Raises:
-        OutputError: the disk that it is redirected to is full.
+        OutputError: it is closed, or the disk that it is redirected to is full.
         BrokenPipeError: nobody reads it any more.
     """
+    if sys.stdout is None:
+        raise OutputError("standard output is closed", code="output.write")
     binary = getattr(sys.stdout, "buffer", None)
     if binary is None:  # a notebook's
         print(text, end="", flush=True)

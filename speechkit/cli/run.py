@@ -171,7 +171,9 @@ def _places(args: argparse.Namespace) -> Places:
         raise InputError(f"--data-dir {args.data_dir}: no such folder", code="corpus.missing")
     places = Places(system=args.system.absolute(), tag=tag, corpus_dir=args.data_dir and args.data_dir.absolute())
     if places.corpus_dir is None:
-        return Places(system=places.system, tag=tag, corpus_dir=last_corpus_dir(places.records))
+        others = places.exp.parent.glob(f"*/{places.records.name}")  # data/ is theirs too
+        last = last_corpus_dir(places.records) or last_corpus_dir(*others)
+        return Places(system=places.system, tag=tag, corpus_dir=last)
     return places
 
 

@@ -73,7 +73,7 @@ def subset(
     wanted = first if first is not None else speakers
     if wanted is None or not 1 <= wanted <= len(names):
         what = "utterances" if first is not None else "speakers"
-        raise UsageError(f"{wanted} of {len(names)} {what}", code="data.subset")
+        raise UsageError(f"asked for {wanted} of {len(names)} {what}", code="data.subset")
     if first is not None:
         return tables.select(names[:first])
     chosen = set(names[:speakers])

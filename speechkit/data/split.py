@@ -42,7 +42,8 @@ def split(
         groups.setdefault(id if per_utterance else tables.utt2spk.get(id, id), []).append(id)
     if not 1 <= num_parts <= len(groups):
         what = "utterances" if per_utterance else "speakers"
-        hint = "" if per_utterance else f"--per-utt divides speakers, into up to {len(ids)} parts"
+        possible = not per_utterance and 1 <= num_parts <= len(ids)
+        hint = f"--per-utt divides speakers, into up to {len(ids)} parts" if possible else ""
         message = f"{path}: {len(groups)} {what} cannot make {num_parts} parts"
         raise UsageError(message, hint=hint, code="data.split")
     seconds = weights(path, tables, root=root, allow_pipes=allow_pipes)

@@ -14,6 +14,8 @@ from speechkit.errors import InputError
 
 SPACE_PIECE = "▁"  # sentencepiece's mark of a word's beginning
 
+_SHOWN = 40  # characters of a word in a message
+
 
 @dataclass(frozen=True)
 class Vocabulary:
@@ -96,8 +98,9 @@ class Vocabulary:
                 return ids
         known = {c for c in word if self._row(c) is not None or self._row(c.upper()) is not None}
         unknown = "".join(dict.fromkeys(c for c in word if c not in known)) or word
+        shown, unknown = (text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…" for text in (word, unknown))
         raise InputError(
-            f"the word {word!r} cannot be spelled with the model's symbols: {unknown!r} is unknown",
+            f"the word {shown!r} cannot be spelled with the model's symbols: {unknown!r} is unknown",
             hint="write numbers as words and leave out punctuation that the model does not print",
             code="text.symbols",
         )

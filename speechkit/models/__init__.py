@@ -103,6 +103,9 @@ def save(model: nn.Module, folder: str | Path) -> None:
 def _read_folder(folder: Path, vocab: str | Path | None) -> nn.Module:
     from speechkit.checkpoints.weights import read_json
 
+    if not (folder / "config.json").exists():
+        hint = "give the folder that config.json lies in, beside the weights"
+        raise ModelError(f"{folder}: a folder without config.json, so no model", hint=hint, code="model.missing")
     settings = read_json(folder / "config.json")
     kind, model_type = settings.get("kind"), settings.get("model_type")
     if isinstance(kind, str) and kind in _READERS:

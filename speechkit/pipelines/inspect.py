@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from speechkit.checkpoints.unpickle import Record, read_pickle
-from speechkit.models import load
+from speechkit.models import PUBLISHED, load
 
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt")
 
@@ -27,6 +27,7 @@ class ModelInfo:
         width: of its states.
         vocabulary: symbols of a CTC head, else 0.
         needs_bytes: of memory in float32.
+        licence: as the publisher states it, empty where it is not known here.
         pickle_globals: what a pickle names beyond tensors and containers; nothing of it is run.
         config: the network's settings.
         keys: names of the tensors with their shapes.
@@ -41,6 +42,7 @@ class ModelInfo:
     width: int
     vocabulary: int
     needs_bytes: int
+    licence: str
     pickle_globals: tuple[str, ...]
     config: dict[str, Any]
     keys: dict[str, list[int]]
@@ -66,6 +68,7 @@ def inspect_model(name: str, *, offline: bool = False, vocab: str | None = None)
         width=config.encoder.dim,
         vocabulary=len(getattr(model, "vocabulary", ())),
         needs_bytes=4 * parameters,
+        licence=next((p.licence for n, p in PUBLISHED.items() if name in (n, p.repo, f"hf:{p.repo}")), ""),
         pickle_globals=tuple(sorted(_pickle_globals(path))),
         config=asdict(config),
         keys={key: list(tensor.shape) for key, tensor in model.state_dict().items()},

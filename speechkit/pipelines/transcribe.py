@@ -190,6 +190,7 @@ def transcribe(
 
     Raises:
         SpeechkitError: what is wrong with the first input that cannot be transcribed, or with the model.
+        TypeError: audio is something else, such as an array.
     """
     if isinstance(model, str | FilePath):
         recognizer = load_recognizer(
@@ -215,4 +216,6 @@ def _source(item: Input, channel: Channel) -> Source:
         return item
     if isinstance(item, str | FilePath):
         return Source.of_path(item, channel=channel)
+    if not hasattr(item, "read"):
+        raise TypeError(f"audio is a path, a binary file or a list of them, not {type(item).__name__}")
     return Source(name=getattr(item, "name", "-"), path=item, channel=channel)

@@ -66,7 +66,8 @@ def read(file: Path) -> Record | None:
         return None
 
 
-def last_corpus_dir(folder: Path) -> Path | None:
+def last_corpus_dir(*folders: Path) -> Path | None:
     """The `--data-dir` of the last run that had one, so that later runs need not name it again."""
-    records = [r for r in map(read, sorted(folder.glob("*.json"))) if r is not None and r.corpus_dir]
+    found = (read(file) for folder in folders for file in sorted(folder.glob("*.json")))
+    records = [r for r in found if r is not None and r.corpus_dir]
     return Path(max(records, key=lambda r: r.started).corpus_dir) if records else None

@@ -177,6 +177,20 @@ def test_index_refuses_what_the_header_shows(bad: Bad, typed: Typed) -> None:
         assert typed("data", "index", "d") == ("d/utterances.jsonl\t2 utterances\t0.001 h\n", "")
 
 
+@pytest.mark.parametrize("command", ["validate", "fix", "stats", "index", "split", "copy", "combine", "subset"])
+def test_what_is_no_data_directory_is_refused(command: str, typed: Typed) -> None:
+    Path("empty").mkdir()
+    Path("file").write_text("x")
+    more = {"split": ["2"], "subset": ["--first", "1"]}.get(command, [])
+    more += ["-o", "out"] if command in ("copy", "combine", "subset", "split") else []
+    for name in ("nowhere", "file", "file/x"):
+        assert name in typed.refused("data", command, name, *more, code=3)
+    if command == "validate":
+        assert "empty/utt2spk:0: E101 " in typed("data", "validate", "empty", code=1)[1]
+    else:
+        typed.refused("data", command, "empty", *more, code=2 if command in ("split", "subset") else 3)  # 1 of 0
+
+
 NO_FILES = [
     ("u2 none.wav\n", "E162", "'none.wav'"),
     ("u2 x.wav\n", "E16[23]", "x.wav"),

@@ -56,6 +56,7 @@ def test_outputs_are_written_in_several_formats(here: Path, model: str) -> None:
         (["none.wav", "a.txt", "-m", "M"], 3, "none.wav: no such file"),
         (["a.wav", "none.txt", "-m", "M"], 3, "none.txt: cannot be read: No such file"),
         (["a.wav", "x.txt", "-m", "M"], 3, "the word 'xyz' cannot be spelled"),
+        (["a.wav", "empty.txt", "-m", "M"], 3, "empty.txt: there is no text to align"),
         (["a.wav", "long.txt", "-m", "M"], 3, "a.wav: the text has 400 symbols"),
         (["a.wav", "a.txt"], 4, "no model given"),
         (["-", "-", "-m", "M"], 2, "both the recording and the text"),
@@ -68,6 +69,7 @@ def test_what_is_wrong_is_one_line_with_its_exit_code(
 ) -> None:
     Path("x.txt").write_text("xyz")
     Path("long.txt").write_text("ab" * 200)
+    Path("empty.txt").write_text("\n")
     assert main(["align", *(model if a == "M" else a for a in arguments)]) == code
     out, err = capsys.readouterr()
     assert out == ""

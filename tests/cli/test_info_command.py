@@ -39,12 +39,23 @@ def test_a_model_is_described_whatever_its_form(here: Path, capsys: pytest.Captu
     save_original(model.encoder, "encoder.pt")
     parameters = sum(p.numel() for p in model.parameters())
     assert main(["info", "tiny model", "hf", "encoder.pt"]) == 0
-    ours, hf, original = (line.split("\t") for line in capsys.readouterr().out.splitlines())
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert [line.pop(0) for line in lines] == ["tiny model", "hf", "encoder.pt"]
+    ours, hf, original = lines
     assert ours[0] == "kind wavlm with CTC head (speechkit folder)"
     assert hf[0] == "kind wavlm with CTC head (transformers folder)"
     assert original[0] == "kind wavlm (original container)"
-    assert ours[1:5] == [f"parameters {parameters / 1e6:.1f} M", "layers 2", "width 32", "symbols 6"]
+    assert ours[1:5] == [f"parameters {parameters / 1e3:.1f} k", "layers 2", "width 32", "symbols 6"]
     assert ours[-1] == hf[-1] == "pickle globals: none"
+
+
+def test_the_licence_of_a_published_model_is_told(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("speechkit.pipelines.inspect.load", lambda *_, **__: tiny_wavlm().encoder)
+    for name in ("hubert-base", "hf:facebook/hubert-base-ls960"):
+        assert main(["info", name]) == 0
+        assert "\tlicence Apache-2.0\t" in capsys.readouterr().out
 
 
 def test_json_holds_settings_and_tensors(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

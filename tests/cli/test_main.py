@@ -85,6 +85,11 @@ def test_version_names_torch() -> None:
         (["run", "r", "--stage", "x"], "argument --stage: invalid int value: 'x'", "see speechkit run --help"),
         (["run", "r", "--list=maybe"], "--list: expected true or false, found 'maybe'", ""),
         (["run"], "the following arguments are required: RECIPE", "see speechkit run --help"),
+        (
+            ["eval", "werr", "a", "b"],
+            "argument metric: invalid choice: 'werr' (choose from 'cer', 'wer')",
+            "did you mean wer?",
+        ),
         (["run", "a", "b"], "unknown argument 'b'", ""),
     ],
 )

@@ -297,6 +297,13 @@ def test_the_corpus_need_be_named_once(clone: Clone) -> None:
     assert (clone.system.parent / "data/wav.scp").read_text() == str(clone.folder / "corpus")
 
 
+def test_another_experiment_need_not_name_the_corpus_again(clone: Clone) -> None:
+    (clone.folder / "corpus").mkdir()
+    clone.run("--data-dir", "corpus", "--stop-stage", "1")
+    clone.run("--tag", "other", "--set", "words=4", "--stop-stage", "1")
+    assert (clone.system.parent / "data/wav.scp").read_text() == str(clone.folder / "corpus")
+
+
 @pytest.mark.parametrize("point", ["1.begin", "1.half", "1.end", "3.half", "10.step2", "10.end", "12.half"])
 def test_after_a_kill_the_same_command_completes_with_the_same_bytes(clone: Clone, tmp_path: Path, point: str) -> None:
     other = Clone(tmp_path / "undisturbed")

@@ -149,6 +149,29 @@ def test_one_bad_file_does_not_stop_the_others(here: Path, model: str, capsys: p
     assert "3 files · 1 ok · 2 failed · 0:00:0" in err
 
 
+def test_a_closed_standard_output_is_an_output_error(
+    here: Path, model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdout", None)
+    assert main(["transcribe", "a.wav", "-m", model]) == 5
+    assert "standard output is closed" in capsys.readouterr().err
+
+
+def test_a_pipe_is_never_overwritten(here: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo("pipe")
+    assert main(["transcribe", "a.wav", "-m", model, "-o", "pipe", "--overwrite"]) == 5
+    assert "pipe: is neither a file nor a folder" in capsys.readouterr().err
+    assert Path("pipe").is_fifo()
+
+
+def test_the_hint_of_standard_input_names_no_file(
+    model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"hello")))
+    assert main(["transcribe", "-", "-m", model]) == 3
+    assert capsys.readouterr().err.endswith("\nhint: if it is audio, convert it first\n")
+
+
 def test_when_all_fail_standard_output_stays_empty(here: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None:
     damage("bad.wav")
     assert main(["transcribe", "bad.wav", "none.wav", "-m", model, "--jsonl"]) == 3
@@ -194,7 +217,7 @@ def test_too_short_is_empty_text_and_a_warning(here: Path, model: str, capsys: p
         (["a.wav", "-m", "M", "--device", "abacus"], 2, "device 'abacus'"),
         (["a.wav", "-m", "M", "-o", "there.txt"], 5, "there.txt: exists already"),
         (["a.wav", "-m", "M", "-o", "there.txt/x.txt"], 5, "there.txt"),
-        (["--from-file", "none", "-m", "M"], 3, "none: cannot be read as a list"),
+        (["--from-file", "none", "-m", "M"], 3, "none: cannot be read as a list: No such file or directory"),
     ],
 )
 def test_what_is_wrong_is_one_line_with_its_exit_code(

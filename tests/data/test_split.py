@@ -52,6 +52,10 @@ def test_too_few_speakers_name_the_way_out(tmp_path: Path) -> None:
     assert [DataDir.read(tmp_path / "out" / n).ids for n in "123"] == [["s02-u1"], ["s01-u1"], ["s01-u2"]]
     with pytest.raises(UsageError, match="3 utterances cannot make 4 parts"):
         split(path, 4, tmp_path / "more", root=tmp_path, per_utterance=True)
+    for number in (0, 4):
+        with pytest.raises(UsageError) as caught:
+            split(path, number, tmp_path / "more", root=tmp_path)
+        assert caught.value.hint == ""
 
 
 def test_relative_paths_keep_their_meaning_in_parts_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

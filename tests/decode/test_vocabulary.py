@@ -58,6 +58,12 @@ def test_a_word_that_cannot_be_spelled_is_named_with_the_unknown_symbol() -> Non
         LETTERS.ids("A A1")
 
 
+def test_a_word_that_cannot_be_spelled_is_shown_in_a_line() -> None:
+    with pytest.raises(InputError) as caught:
+        LETTERS.ids("1" + "A" * 100_000)
+    assert len(caught.value.message) < 150
+
+
 def test_the_blank_spells_nothing() -> None:
     with pytest.raises(InputError, match="<s>"):
         Vocabulary(("<s>", "a"), blank=0, pieces="words").ids("<s>")

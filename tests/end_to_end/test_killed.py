@@ -66,15 +66,14 @@ def test_two_runs_give_the_same_bytes(undisturbed: Undisturbed, finished: Finish
     check_same(finished.workspace, undisturbed, "another run")
 
 
-@pytest.mark.parametrize("number", [1, 5])
 def test_a_stage_killed_while_it_replaces_its_outputs_makes_them_again(
-    undisturbed: Undisturbed, workspace: Workspace, commands: Commands, number: int
+    undisturbed: Undisturbed, workspace: Workspace, commands: Commands
 ) -> None:
-    label = next(stage.label for stage in STAGES if stage.number == number)
-    words = [*workspace.command, "--stages", number]
+    label = STAGES[0].label
+    words = [*workspace.command, "--stages", "1"]
     for touch in range(undisturbed.touches[label] - 12, undisturbed.touches[label] + 1):
         order = Order(below=str(workspace.system.parent), stage=label, touch=touch)
-        done = commands.run(*words, "--force-stage", number, code=None, order=order)
+        done = commands.run(*words, "--force-stage", "1", code=None, order=order)
         assert done.code in (-signal.SIGKILL, 0), done.err
         check_whole(workspace, f"touch {touch}")
         commands.run(*words)

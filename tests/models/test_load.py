@@ -70,7 +70,7 @@ def test_what_is_no_model_is_said_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="model_type 'bert'"):
         load(tmp_path)
     (tmp_path / "config.json").unlink()
-    with pytest.raises(ModelError, match=r"config\.json: No such file"):
+    with pytest.raises(ModelError, match=r"a folder without config\.json"):
         load(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"")
     with pytest.raises(ModelError, match="a model is a folder or a file"):

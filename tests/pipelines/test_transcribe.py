@@ -178,6 +178,11 @@ def test_a_network_without_symbols_is_refused() -> None:
         Recognizer(torch.nn.Linear(1, 1), device="cpu")
 
 
+def test_samples_in_memory_are_refused_with_what_is_taken() -> None:
+    with pytest.raises(TypeError, match="a binary file or a list of them, not ndarray"):
+        transcribe([noise(0, RATE)], LevelReader())  # type: ignore[list-item]
+
+
 def test_an_unknown_device_is_refused() -> None:
     with pytest.raises(UsageError, match="device 'abacus' cannot be used"):
         Recognizer(LevelReader(), device="abacus")
