@@ -20,7 +20,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from speechkit.errors import UsageError
+from speechkit.errors import UsageError, nearest
 
 Keys = tuple[str | int, ...]  # the way to a value: ("model", "conv", 2) is model.conv[2]
 T = TypeVar("T")
@@ -247,7 +247,7 @@ class _Builder:
             if value == choice or value == str(choice):
                 return choice
         error = self._expected(Literal[choices], value, keys)
-        error.hint = _did_you_mean(str(value), [str(c) for c in choices])
+        error.hint = nearest(str(value), map(str, choices))
         raise error
 
     def _sequence(self, hint: Any, value: Any, keys: Keys) -> Any:
@@ -337,8 +337,3 @@ def _type_name(hint: Any) -> str:
         return f"a mapping to {_type_name(members[1])}"
     name = str(hint.__name__)
     return f"the settings of {name}" if dataclasses.is_dataclass(hint) else name
-
-
-def _did_you_mean(word: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1)
-    return f"did you mean {near[0]}?" if near else ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class SpeechkitError(Exception):
     """Something a user can act on.
@@ -55,3 +57,11 @@ class Busy(SpeechkitError):
     """Another run holds the lock."""
 
     exit_code = 75
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint that names the known word most like this one, empty when none is like it."""
+    import difflib
+
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"did you mean {near[0]}?" if near else ""

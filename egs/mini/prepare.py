@@ -276,7 +276,6 @@ def espeak() -> Iterator[Say]:
         raise MissingDependency(
             "the demo's speech needs espeak-ng", hint="pip install 'speechkit-torch[phonemize]'", code="espeak"
         ) from error
-    library = ctypes.CDLL(espeakng_loader.get_library_path())
     with tempfile.TemporaryDirectory() as folder:
         # a copy of its own each time: a library used before would speak on in the state it was left in
         library = ctypes.CDLL(shutil.copy(espeakng_loader.get_library_path(), folder))

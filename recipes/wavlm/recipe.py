@@ -212,8 +212,8 @@ def pretrain(context: Context, settings: UnitTraining) -> None:
         layer_drop=LayerDrop(num_layers=encoder.num_layers, probability=encoder.layer_drop, seed=settings.seed),
     )
     noises = read_utterances(context.inputs["noise"]) if "noise" in context.inputs else []
-    lists = [path for name, path in context.inputs.items() if name.startswith("lists")]
-    batches = crops(read_lists(lists), units, rate, noises, settings, model, micro_batches=s.micro_batches)
+    utterances = read_lists(context.named("lists").values())
+    batches = crops(utterances, units, rate, noises, settings, model, micro_batches=s.micro_batches)
     held_out = crops(read_utterances(context.inputs["dev"]), units, rate, noises, settings, model, micro_batches=1)
     assert context.work is not None
     with context.progress(s.train.max_steps or 0, "step") as progress:
@@ -278,14 +278,9 @@ def crops(
 # The stages -------------------------------------------------------------------------------------------------------
 
 
-def unit_inputs(c: WavLMRecipe) -> dict[str, str]:
-    """The lists of pre-training; those of training, or with the held-out set for labels."""
-    return {f"lists {s}": f"exp/lists/pretrain/{s}.jsonl" for s in c.pretrain_sets}
-
-
-def all_unit_inputs(c: WavLMRecipe) -> dict[str, str]:
-    """The lists of everything that gets labels."""
-    return {f"lists {s}": f"exp/lists/pretrain/{s}.jsonl" for s in pretraining_sets(c)}
+def list_inputs(sets: Sequence[str]) -> dict[str, str]:
+    """The lists of sets of pre-training."""
+    return {f"lists {s}": f"exp/lists/pretrain/{s}.jsonl" for s in sets}
 
 
 def noise_input(c: WavLMRecipe) -> dict[str, str]:
@@ -303,7 +298,7 @@ def unit_stages(iteration: Literal[1, 2], first: int, last: int) -> tuple[Stage[
             number=first,
             name=f"learn_{units}",
             group="train",
-            inputs=lambda c: unit_inputs(c) | encoder,
+            inputs=lambda c: list_inputs(c.pretrain_sets) | encoder,
             outputs={"kmeans": f"exp/{units}/kmeans"},
             settings=lambda c: getattr(c, units),
             run=learn_units,
@@ -314,7 +309,7 @@ def unit_stages(iteration: Literal[1, 2], first: int, last: int) -> tuple[Stage[
             number=first + 1,
             name=f"label_{units}",
             group="train",
-            inputs=lambda c: all_unit_inputs(c) | encoder | {"kmeans": f"exp/{units}/kmeans"},
+            inputs=lambda c: list_inputs(pretraining_sets(c)) | encoder | {"kmeans": f"exp/{units}/kmeans"},
             outputs={"units": f"exp/{units}/units"},
             settings=lambda c: getattr(c, units),
             run=label_units,
@@ -326,7 +321,7 @@ def unit_stages(iteration: Literal[1, 2], first: int, last: int) -> tuple[Stage[
             name=f"pretrain_{iteration}",
             group="train",
             inputs=lambda c: (
-                unit_inputs(c)
+                list_inputs(c.pretrain_sets)
                 | noise_input(c)
                 | {"dev": f"exp/lists/pretrain/{c.pretrain_dev_set}.jsonl", "units": f"exp/{units}/units"}
             ),

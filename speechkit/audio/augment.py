@@ -13,8 +13,6 @@ from speechkit.audio.framing import valid, zero_padding
 from speechkit.audio.normalize import rms
 from speechkit.audio.resample import resample
 
-EARLY_SECONDS = 0.05  # of a room's response: the sound before the echoes
-
 
 def change_speed(waves: Tensor, lengths: Tensor, factors: Tensor, rate: int) -> tuple[Tensor, Tensor]:
     """Play every row faster or slower; the pitch moves along.

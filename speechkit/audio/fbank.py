@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from speechkit.audio.framing import blocks, extend, matmul, zero_padding
+from speechkit.audio.framing import by_blocks, extend, matmul, zero_padding
 
 INT16_SCALE = 32768.0
 _SMALLEST = 2.0**-23  # the smallest energy whose logarithm is taken
@@ -116,13 +116,10 @@ def fbank(waves: Tensor, lengths: Tensor, config: FbankConfig) -> tuple[Tensor, 
     """
     counts = num_frames(lengths, config)
     most = int(num_frames(torch.tensor(waves.shape[1]), config))
-    features = waves.new_zeros(len(waves), most, config.dim, dtype=torch.float32)
-    if most:
-        windows = _windows(waves.float(), lengths, config, most)
-        for rows, frames in blocks(len(waves), most, waves.device):
-            block = windows[rows, frames]
-            values = _features(block.reshape(-1, config.window_samples), config)
-            features[rows, frames] = values.reshape(*block.shape[:2], -1)
+    if most == 0:
+        return waves.new_zeros(len(waves), 0, config.dim, dtype=torch.float32), counts
+    windows = _windows(waves.float(), lengths, config, most)
+    features = by_blocks(windows, config.dim, lambda frames: _features(frames, config))
     return zero_padding(features, counts), counts
 
 

@@ -1,11 +1,11 @@
 """What padded batches of waveforms need before they are cut into frames.
 
-Letters: B batch, T samples, F frames, N windows, W samples of a window.
+Letters: B batch, T samples, F frames, D width of a frame, N windows, W samples of a window.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import torch
@@ -63,11 +63,27 @@ def _mirrored(where: Tensor, lengths: Tensor, edge: Literal["symmetric", "reflec
     return torch.where(inside < lengths, inside, last - inside).clamp(min=0)
 
 
-def blocks(rows: int, frames: int, device: torch.device) -> Iterator[tuple[slice, slice]]:
-    """Divide `rows` × `frames` windows into blocks worth computing at once: whole short rows, or pieces of a long one.
+def by_blocks(windows: Tensor, width: int, compute: Callable[[Tensor], Tensor]) -> Tensor:
+    """Turn every window into a frame, a block of them at once.
 
-    Nothing is yielded when there is no window: an empty tensor must not reach the FFT (MKL raises).
+    Args:
+        windows: float `(B, F, W)`.
+        width: D.
+        compute: float `(N, W)` to float `(N, D)`; N is never 0: an empty tensor must not reach the FFT (MKL raises).
+
+    Returns:
+        Float32 `(B, F, D)`.
     """
+    batch, most, _ = windows.shape
+    output = windows.new_zeros(batch, most, width, dtype=torch.float32)
+    for rows, frames in blocks(batch, most, windows.device):
+        block = windows[rows, frames]
+        output[rows, frames] = compute(block.flatten(0, 1)).unflatten(0, block.shape[:2])
+    return output
+
+
+def blocks(rows: int, frames: int, device: torch.device) -> Iterator[tuple[slice, slice]]:
+    """Divide `rows` × `frames` windows into blocks worth computing at once: short rows whole, a long one in pieces."""
     size = _BLOCK_ON_CPU if device.type == "cpu" else _BLOCK_ELSEWHERE
     if rows * frames == 0:
         return

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from speechkit.audio.framing import blocks, extend, matmul, valid, zero_padding
+from speechkit.audio.framing import by_blocks, extend, matmul, valid, zero_padding
 
 _SLANEY_BREAK_HZ = 1000.0  # linear below, logarithmic above
 _SLANEY_BREAK_MEL = 15.0
@@ -137,17 +137,15 @@ def log_mel(waves: Tensor, lengths: Tensor, config: MelConfig) -> tuple[Tensor, 
     """
     counts = num_frames(lengths, config)
     most = int(num_frames(torch.tensor(waves.shape[1]), config))
-    mel = waves.new_zeros(len(waves), most, config.num_mel_bins, dtype=torch.float32)
-    if most:
-        before = config.n_fft // 2 if config.frames == "centered" else (config.n_fft - config.hop_samples) // 2
-        extended = extend(waves.float(), lengths, before, before, config.edge)
-        # zeros for windows that begin in a row and end behind all rows
-        windows = torch.nn.functional.pad(extended, (0, config.n_fft)).unfold(1, config.n_fft, config.hop_samples)
-        for rows, frames in blocks(len(waves), most, waves.device):
-            block = windows[rows, frames]
-            mel[rows, frames] = _mel(block.reshape(-1, config.n_fft), config).reshape(*block.shape[:2], -1)
+    if most == 0:
+        return waves.new_zeros(len(waves), 0, config.num_mel_bins, dtype=torch.float32), counts
+    before = config.n_fft // 2 if config.frames == "centered" else (config.n_fft - config.hop_samples) // 2
+    extended = extend(waves.float(), lengths, before, before, config.edge)
+    # zeros for windows that begin in a row and end behind all rows
+    windows = torch.nn.functional.pad(extended, (0, config.n_fft)).unfold(1, config.n_fft, config.hop_samples)
+    mel = by_blocks(windows[:, :most], config.num_mel_bins, lambda block: _mel(block, config))
     mel = _logarithm(mel, config)
-    if config.top_db is not None and most:
+    if config.top_db is not None:
         padding = ~valid(counts, most, mel.device)[..., None]
         loudest = mel.masked_fill(padding, -math.inf).amax(dim=(1, 2))
         mel = torch.maximum(mel, (loudest - config.top_db)[:, None, None])

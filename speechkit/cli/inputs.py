@@ -177,7 +177,8 @@ def _pattern(pattern: str, args: argparse.Namespace) -> Iterator[Input]:
 
 
 def _kaldi(folder: Path) -> Iterator[Input]:
-    from speechkit.data.kaldi import measure, root_of
+    from speechkit.data.kaldi import measure
+    from speechkit.data.tables import root_of
     from speechkit.pipelines.sources import Source
 
     measured = measure(folder, root=root_of(folder))
@@ -193,7 +194,7 @@ def _kaldi(folder: Path) -> Iterator[Input]:
 
 
 def _scp(path: Path) -> Iterator[Input]:
-    from speechkit.data.kaldi import read_table
+    from speechkit.data.tables import read_table
     from speechkit.pipelines.sources import Source
 
     for name, value in read_table(path).items():

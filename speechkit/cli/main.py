@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import NoReturn
 
-from speechkit.errors import InputError, ModelError, OutputError, SpeechkitError, UsageError
+from speechkit.errors import InputError, ModelError, OutputError, SpeechkitError, UsageError, nearest
 
 COMMANDS = {
     "run": ("speechkit.cli.run", "run the numbered stages of a recipe"),
@@ -104,14 +104,6 @@ class Parser(argparse.ArgumentParser):
             raise UsageError(f"unknown {what} {unknown[0]!r}", hint=hint, code="usage.option")
         args.verbosity = verbosity
         return args
-
-
-def nearest(word: str, known: Sequence[str] | dict[str, object] | dict[str, tuple[str, str]]) -> str:
-    """A hint that names the known word most like this one, empty when none is like it."""
-    import difflib
-
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f"did you mean {near[0]}?" if near else ""
 
 
 def configure_logging(verbosity: int) -> None:

@@ -67,7 +67,7 @@ def positive(text: str) -> int:
     """A whole number above 0 of the command line."""
     value = int(text)
     if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not positive")
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
     return value
 
 

@@ -12,12 +12,11 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from speechkit.cli.inputs import Input, Inputs
-from speechkit.errors import OutputError, UsageError
+from speechkit.errors import OutputError, UsageError, nearest
 from speechkit.files import lock, refuse_special, unwritable, write_text
 
 RECORD = ".speechkit.jsonl"
@@ -80,8 +79,7 @@ def choose_formats(given: str | None, output: str | None, known: Sequence[str], 
     formats = tuple(dict.fromkeys(f.strip().lower() for f in given.split(",") if f.strip()))
     for format in formats or (given,):
         if format not in known:
-            near = get_close_matches(format, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+            hint = nearest(format, known) or f"there are {', '.join(known)}"
             raise UsageError(f"unknown format {format!r}", hint=hint, code="usage.format")
     return formats
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from speechkit import config as configuration
-from speechkit.cli.main import nearest
-from speechkit.errors import InputError, UsageError
+from speechkit.cli.model import positive
+from speechkit.errors import InputError, UsageError, nearest
 from speechkit.recipe import Places, Planned, Recipe, Report, Resources, Selection, execute, load, plan, show
 from speechkit.recipe.planning import no_stage, open_digests
 from speechkit.recipe.record import last_corpus_dir
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     stages.add_argument(
         "--force-stage", type=_ranges, default=[], metavar="N", help="run afresh although nothing changed"
     )
-    stages.add_argument("--nj", type=_positive, default=1, metavar="N", help="parallel jobs of a stage (default 1)")
+    stages.add_argument("--nj", type=positive, default=1, metavar="N", help="parallel jobs of a stage (default 1)")
     stages.add_argument("--ngpu", type=int, choices=[0, 1], help="0: CPU only (default: a GPU where there is one)")
 
     shown = parser.add_argument_group("run nothing")
@@ -133,13 +133,6 @@ def _ranges(text: str) -> list[tuple[int, int]]:
             raise argparse.ArgumentTypeError(f"{text!r}: expected numbers and ranges such as 3,5-7")
         ranges.append((int(found[1]), int(found[2] or found[1])))
     return ranges
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
-    return number
 
 
 def _conf_files(args: argparse.Namespace) -> list[Path]:

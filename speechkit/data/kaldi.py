@@ -11,11 +11,9 @@ from speechkit.audio.files import AudioInfo, info
 from speechkit.data.problem import Problem, escaped
 from speechkit.data.rxfilename import open_audio, parse
 from speechkit.data.spans import SegmentDroppedError, parse_times, segment_span
-from speechkit.data.tables import DataDir, Table, read_table, root_of, write_table
+from speechkit.data.tables import DataDir, Table
 from speechkit.data.utterance import Utterance
 from speechkit.errors import InputError
-
-__all__ = ["DataDir", "Measured", "measure", "read_table", "root_of", "utterances", "write_table"]
 
 log = logging.getLogger(__name__)
 

@@ -100,10 +100,6 @@ class Plan:
         indices = self.epoch(epoch)[number - self.starts[epoch]]
         return MicroBatch(number=number, epoch=epoch, indices=tuple(indices.tolist()))
 
-    def epoch_size(self, epoch: int) -> int:
-        """How many micro-batches an epoch has."""
-        return len(self.epoch(epoch))
-
     def epoch(self, epoch: int) -> list[NDArray[np.int64]]:
         """The utterances of every micro-batch of an epoch, in order."""
         if epoch not in self._epochs:
@@ -149,8 +145,7 @@ def plan_utterances(
     *,
     seed: int,
     max_crop_samples: int | None = None,
-    starts: Sequence[int] = (0,),
 ) -> Plan:
     """The plan of utterances by their samples at `sample_rate`, whatever the rates of their files."""
     sizes = [num_samples_at(u, sample_rate) for u in utterances]
-    return Plan([u.id for u in utterances], sizes, sample_rate, settings, seed, max_crop_samples, starts)
+    return Plan([u.id for u in utterances], sizes, sample_rate, settings, seed, max_crop_samples)

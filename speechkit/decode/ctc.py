@@ -24,7 +24,7 @@ _NEVER = -1e30  # finite, so that adding to it is no warning
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Path:
+class BestPath:
     """One symbol a frame, all that greedy decoding keeps of a recording.
 
     Attributes:
@@ -84,10 +84,10 @@ class TimedWord:
     probability: float
 
 
-def best_path(logits: Tensor) -> Path:
+def best_path(logits: Tensor) -> BestPath:
     """The best symbol of every frame with its log-probability, from float logits `(F, V)` of one recording."""
     best, ids = logits.float().log_softmax(-1).max(-1)
-    return Path(ids=ids.cpu().numpy(), log_probs=best.cpu().numpy())
+    return BestPath(ids=ids.cpu().numpy(), log_probs=best.cpu().numpy())
 
 
 def greedy(logits: Tensor, lengths: Tensor, *, blank: int) -> list[list[int]]:
@@ -104,7 +104,7 @@ def collapse(ids: Ids, blank: int) -> list[int]:
     return ids[first & (ids != blank)].tolist()
 
 
-def path_spans(path: Path, blank: int) -> list[Span]:
+def path_spans(path: BestPath, blank: int) -> list[Span]:
     """The runs of equal symbols of a path, without those of blanks."""
     if not len(path.ids):
         return []
@@ -232,14 +232,12 @@ def align(log_probs: Floats, tokens: Sequence[int], *, blank: int) -> list[Span]
     states = np.full(2 * len(target) + 1, blank, dtype=np.int64)
     states[1::2] = target
     trellis = _Trellis(log_probs, states)
-    visited = trellis.best_states()
-    spans = []
-    for s in range(len(target)):
-        frames = np.flatnonzero(visited == 2 * s + 1)
-        start, end = int(frames[0]), int(frames[-1]) + 1
-        log_prob = float(log_probs[start:end, target[s]].sum(dtype=np.float64))
-        spans.append(Span(token=int(target[s]), start=start, end=end, log_prob=log_prob))
-    return spans
+    visited, symbols = trellis.best_states(), np.arange(1, len(states), 2)  # the states never fall
+    starts, ends = np.searchsorted(visited, symbols, "left"), np.searchsorted(visited, symbols, "right")
+    return [
+        Span(token=t, start=start, end=end, log_prob=float(log_probs[start:end, t].sum(dtype=np.float64)))
+        for t, start, end in zip(target.tolist(), starts.tolist(), ends.tolist(), strict=True)
+    ]
 
 
 class _Trellis:

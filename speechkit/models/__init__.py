@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from speechkit.errors import ModelError
+from speechkit.errors import ModelError, nearest
 
 if TYPE_CHECKING:  # settings of models are read by recipes, which are planned without torch
     from torch import nn
@@ -139,8 +138,7 @@ def _hub_id(name: str) -> HubId:
         return HubId.parse(name.removeprefix("hf:"))
     if name.count("/") == 1 and not name.startswith((".", "/", "~")) and not name.endswith(_FILE_ENDINGS):
         return HubId.parse(name)
-    near = difflib.get_close_matches(name, list(PUBLISHED), n=1)
-    hint = f"did you mean {near[0]}?" if near else f"known names: {', '.join(PUBLISHED)}; or a path, or hf:owner/name"
+    hint = nearest(name, PUBLISHED) or f"known names: {', '.join(PUBLISHED)}; or a path, or hf:owner/name"
     raise ModelError(f"no model {name!r}", hint=hint, code="model.missing")
 
 

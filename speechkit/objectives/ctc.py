@@ -15,6 +15,7 @@ from torch import Tensor
 from speechkit.data.batch import Batch
 from speechkit.decode.ctc import greedy
 from speechkit.decode.vocabulary import Vocabulary
+from speechkit.nn.lengths import valid_frames
 from speechkit.objectives.layer_drop import LayerDrop
 from speechkit.objectives.losses import Losses, Term
 
@@ -65,7 +66,7 @@ class CTC:
         tokens, blank = batch.labels["tokens"], model.vocabulary.blank
         assert isinstance(tokens, Tensor)
         losses = ctc_losses(output.logits, output.lengths, tokens, batch.label_lengths["tokens"], blank)
-        valid = torch.arange(output.logits.shape[1], device=output.lengths.device) < output.lengths[:, None]
+        valid = valid_frames(output.lengths, output.logits.shape[1])
         blanks = ((output.logits.detach().argmax(-1) == blank) & valid).sum(1)
         return Losses(
             terms={

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from speechkit.data.batch import Batch
 from speechkit.metrics.units import entropy
+from speechkit.nn.lengths import valid_frames
 from speechkit.nn.states import States
 from speechkit.objectives.layer_drop import LayerDrop
 from speechkit.objectives.losses import Losses, Term
@@ -134,7 +135,7 @@ class MaskedUnits:
         frames = self.num_frames(batch.lengths)
         for name in self.label_sets:
             frames = labelled_frames(frames, batch.label_lengths[name], self.labels_per_frame)
-        valid = torch.arange(mask.shape[1], device=mask.device) < frames.to(mask.device)[:, None]
+        valid = valid_frames(frames.to(mask.device), mask.shape[1])
         return mask & valid, ~mask & valid
 
     def _predict(

@@ -58,9 +58,8 @@ def _align(recognizer: Recognizer, recording: Recording, spelled: Sequence[list[
     separator, blank = recognizer.vocabulary.separator, recognizer.vocabulary.blank
     tokens = [token for number, ids in enumerate(spelled) for token in (separator if number else []) + ids]
     columns = sorted({blank, *tokens})  # the other symbols' log-probabilities are not kept
-    spans = align(
-        _log_probs(recognizer, recording, columns), [columns.index(t) for t in tokens], blank=columns.index(blank)
-    )
+    place = {token: column for column, token in enumerate(columns)}
+    spans = align(_log_probs(recognizer, recording, columns), [place[t] for t in tokens], blank=place[blank])
     words, position = [], 0
     for ids in spelled:
         words.append(spans[position : position + len(ids)])

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path, PurePath
 
+import numpy as np
+
 from speechkit.errors import InputError
 from speechkit.metrics.wer import align_words, count
 from speechkit.pipelines.scoring_files import IGNORED, Key, parse_ctm, parse_stm
@@ -149,10 +151,10 @@ def _timed(ref: Path, hyp: Path) -> tuple[Texts, Texts]:
 def _by_segment(segments: list[Segment], words: Iterable[Word]) -> list[tuple[Segment, list[Word]]]:
     """The words of each scored segment: those whose middle lies in it, and those of gaps that are nearest to it."""
     said: list[list[Word]] = [[] for _ in segments]
+    starts, ends = np.array([s.start for s in segments]), np.array([s.end for s in segments])
     for word in words:
         middle = (word.start + word.end) / 2
-        distances = [max(s.start - middle, middle - s.end, 0.0) for s in segments]
-        said[distances.index(min(distances))].append(word)
+        said[np.maximum(starts - middle, middle - ends).clip(min=0).argmin()].append(word)
     return [(s, ws) for s, ws in zip(segments, said, strict=True) if s.text.upper() != IGNORED]
 
 

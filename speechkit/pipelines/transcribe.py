@@ -6,17 +6,16 @@ F frames, V vocabulary.
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import BinaryIO, cast
 
 import numpy as np
 from torch import Tensor
 
 from speechkit.audio.files import Channel
-from speechkit.decode.ctc import Floats, Path, Span, align, best_path, path_spans, prefix_beam, word_times
+from speechkit.decode.ctc import BestPath, Floats, Span, align, best_path, path_spans, prefix_beam, word_times
 from speechkit.errors import SpeechkitError
 from speechkit.pipelines.device import DtypeName
 from speechkit.pipelines.recognizer import CTCModel, Piece, Recognizer, load_recognizer
@@ -37,7 +36,7 @@ class _Job:
 
     source: Source
     recording: Recording | None = None
-    parts: dict[int, Path | Floats] = field(default_factory=dict)  # by the first sample of the window
+    parts: dict[int, BestPath | Floats] = field(default_factory=dict)  # by the first sample of the window
     num_pieces: int = 0
     read: bool = False
     error: SpeechkitError | None = None
@@ -69,26 +68,25 @@ class Transcriber:
         Raises:
             ModelError: the device has too little memory.
         """
-        waiting: deque[_Job] = deque()
-        jobs: dict[int, _Job] = {}
+        jobs: dict[int, _Job] = {}  # in the order of the sources; the first leaves when it is done
         pool: list[Piece] = []
-        limit = _POOL_BATCHES * self.recognizer.batch_samples
+        pooled, limit = 0, _POOL_BATCHES * self.recognizer.batch_samples
         for owner, source in enumerate(sources):
             job = jobs[owner] = _Job(source=source)
-            waiting.append(job)
             try:
                 for piece in self._read(job, owner):
                     pool.append(piece)
-                    if sum(len(p.samples) for p in pool) >= limit:
-                        yield from self._run(pool, jobs, waiting, progress)
-                        pool = []
+                    pooled += len(piece.samples)
+                    if pooled >= limit:
+                        yield from self._run(pool, jobs, progress)
+                        pool, pooled = [], 0
                 job.read = True
             except SpeechkitError as error:
                 job.error = error
                 pool = [p for p in pool if p.owner != owner]
-            jobs = {number: j for number, j in jobs.items() if not j.done}
-            yield from self._ready(waiting)
-        yield from self._run(pool, jobs, waiting, progress)
+                pooled = sum(len(p.samples) for p in pool)
+            yield from self._ready(jobs)
+        yield from self._run(pool, jobs, progress)
 
     def _read(self, job: _Job, owner: int) -> Iterator[Piece]:
         job.recording = self.recognizer.open(job.source)
@@ -97,7 +95,7 @@ class Transcriber:
             yield piece
 
     def _run(
-        self, pool: Sequence[Piece], jobs: dict[int, _Job], waiting: deque[_Job], progress: Progress | None
+        self, pool: Sequence[Piece], jobs: dict[int, _Job], progress: Progress | None
     ) -> Iterator[Transcript | Failure]:
         for batch in self.recognizer.run(pool):
             for piece, logits in batch:
@@ -105,18 +103,18 @@ class Transcriber:
             if progress:
                 clock = self.recognizer.clock
                 progress(sum(len(logits) for _, logits in batch) * clock.hop_samples / clock.sample_rate)
-            yield from self._ready(waiting)
+            yield from self._ready(jobs)
 
-    def _keep(self, logits: Tensor) -> Path | Floats:
+    def _keep(self, logits: Tensor) -> BestPath | Floats:
         """What the search needs of the logits `(F, V)` of a window: one symbol a frame, or all for a beam."""
         if self.beam_size is None:
             return best_path(logits)
         log_probs: Floats = logits.log_softmax(-1).cpu().numpy()
         return log_probs
 
-    def _ready(self, waiting: deque[_Job]) -> Iterator[Transcript | Failure]:
-        while waiting and waiting[0].done:
-            job = waiting.popleft()
+    def _ready(self, jobs: dict[int, _Job]) -> Iterator[Transcript | Failure]:
+        while jobs and jobs[first := next(iter(jobs))].done:
+            job = jobs.pop(first)
             yield Failure(input=job.source.name, error=job.error) if job.error else self._transcript(job)
 
     def _transcript(self, job: _Job) -> Transcript:
@@ -141,35 +139,35 @@ class Transcriber:
             notes=recording.notes,
         )
 
-    def _decode(self, parts: Sequence[Path | Floats]) -> list[Span]:
+    def _decode(self, parts: Sequence[BestPath | Floats]) -> list[Span]:
         """Decode the joined frames once."""
         blank = self.recognizer.vocabulary.blank
-        paths = [part for part in parts if isinstance(part, Path)]
+        paths = [part for part in parts if isinstance(part, BestPath)]
         if paths:
-            joined = Path(
+            joined = BestPath(
                 ids=np.concatenate([p.ids for p in paths]), log_probs=np.concatenate([p.log_probs for p in paths])
             )
             return path_spans(joined, blank)
         if not parts or self.beam_size is None:
             return []
-        log_probs: Floats = np.concatenate([part for part in parts if not isinstance(part, Path)])
+        log_probs: Floats = np.concatenate([part for part in parts if not isinstance(part, BestPath)])
         ids, _ = prefix_beam(log_probs, self.beam_size, blank=blank)[0]
         return align(log_probs, ids, blank=blank)
 
 
-Input = str | FilePath | BinaryIO | Source
+Input = str | Path | BinaryIO | Source
 
 
 def transcribe(
     audio: Input | Sequence[Input],
-    model: str | FilePath | CTCModel,
+    model: str | Path | CTCModel,
     *,
     device: str = "auto",
     dtype: DtypeName = "auto",
     batch_seconds: float = 120.0,
     beam_size: int | None = None,
     channel: Channel = "mix",
-    vocab: str | FilePath | None = None,
+    vocab: str | Path | None = None,
     offline: bool = False,
 ) -> Transcript | list[Transcript]:
     """Transcribe a recording, or several.
@@ -192,7 +190,7 @@ def transcribe(
         SpeechkitError: what is wrong with the first input that cannot be transcribed, or with the model.
         TypeError: audio is something else, such as an array.
     """
-    if isinstance(model, str | FilePath):
+    if isinstance(model, str | Path):
         recognizer = load_recognizer(
             model, device=device, dtype=dtype, batch_seconds=batch_seconds, vocab=vocab, offline=offline
         )
@@ -214,7 +212,7 @@ def transcribe(
 def _source(item: Input, channel: Channel) -> Source:
     if isinstance(item, Source):
         return item
-    if isinstance(item, str | FilePath):
+    if isinstance(item, str | Path):
         return Source.of_path(item, channel=channel)
     if not hasattr(item, "read"):
         raise TypeError(f"audio is a path, a binary file or a list of them, not {type(item).__name__}")

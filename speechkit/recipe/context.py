@@ -110,6 +110,10 @@ class Context:
     note: Callable[[str], None]
     should_stop: Callable[[], bool]
 
+    def named(self, kind: str) -> dict[str, Path]:
+        """The inputs that are declared as `KIND NAME`, by NAME."""
+        return {n.removeprefix(f"{kind} "): path for n, path in self.inputs.items() if n.startswith(f"{kind} ")}
+
     def progress(self, total: int, unit: str) -> Progress:
         """Begin to show progress; its `update(done, total, text)` or `advance()` moves it. Use it in a `with`."""
         return Progress(self.console.bar(self.log_file.stem, unit), total, unit, self.note)

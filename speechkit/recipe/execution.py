@@ -282,8 +282,9 @@ class _Run:
         return folder
 
     def _remove_leftovers(self, this: Planned) -> None:
-        for output in this.outputs.values():
-            for path in files.leftovers(self.places.path(output), older_than_seconds=_DAY_SECONDS):
+        outputs = [self.places.path(output) for output in this.outputs.values()]
+        for written in [*outputs, self.places.records / f"{this.stage.label}.json"]:
+            for path in files.leftovers(written, older_than_seconds=_DAY_SECONDS):
                 files.remove(path)
 
     def _failure(self, this: Planned, error: Exception, log_file: Path) -> StageFailed:

@@ -68,6 +68,6 @@ def read(file: Path) -> Record | None:
 
 def last_corpus_dir(*folders: Path) -> Path | None:
     """The `--data-dir` of the last run that had one, so that later runs need not name it again."""
-    found = (read(file) for folder in folders for file in sorted(folder.glob("*.json")))
+    found = (read(file) for folder in folders for file in sorted(folder.glob("[!.]*.json")))
     records = [r for r in found if r is not None and r.corpus_dir]
     return Path(max(records, key=lambda r: r.started).corpus_dir) if records else None

@@ -215,7 +215,7 @@ def _data(sets: Sequence[DataSet]) -> list[str]:
     dropped = _table(["dropped", "why"], ([id, why] for s in sets for id, why in s.dropped.items()))
     return [
         _table(head, rows),
-        f'<div class="charts">{"".join(images)}</div>' if images else "",
+        _charts(images),
         _folded("Dropped", dropped),
     ]
 

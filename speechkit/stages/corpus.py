@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -162,7 +162,7 @@ def write_dropped(context: Context, dropped: Sequence[tuple[str, str, str]]) -> 
         context.log.warning("%s: %d utterances left out, the first is %s", name, len(ids), ids[0])
 
 
-def read_lists(paths: Sequence[Path]) -> list[Utterance]:
+def read_lists(paths: Iterable[Path]) -> list[Utterance]:
     """The utterances of several lists, one after the other.
 
     Raises:

@@ -240,7 +240,7 @@ class DecodeSettings:
 
 
 def decode(context: Context, settings: DecodeSettings) -> None:
-    """Read every input `set …` with the experiment's model: references and hypotheses as Kaldi `text` files."""
+    """Read the input of every output with the experiment's model: references and hypotheses as Kaldi `text` files."""
     from speechkit.pipelines.recognizer import load_recognizer
     from speechkit.pipelines.sources import Failure, Source
     from speechkit.pipelines.transcribe import Transcriber

@@ -81,17 +81,15 @@ def _report(context: Context, config: Any) -> None:
     from speechkit.report.page import Page, html, read_training
     from speechkit.report.results import results
 
-    sets = {name.removeprefix("set "): path for name, path in context.inputs.items() if name.startswith("set ")}
-    metrics = {name.removeprefix("training "): path for name, path in context.inputs.items() if "training " in name}
-    trainings = [read_training(name, path) for name, path in metrics.items()]
-    lists = {name.removeprefix("list "): path for name, path in context.inputs.items() if name.startswith("list ")}
+    sets = context.named("set")
+    trainings = [read_training(name, path) for name, path in context.named("training").items()]
     rows = [row for name, folder in sets.items() for row in _rows(name, folder, config)]
     entry = _entry(context, rows, {t.name: t.rows for t in trainings})
     page = Page(
         title=f"{context.exp.parents[1].name} on {context.egs.name}",
         entry=entry,
         trainings=trainings,
-        sets=[_data_set(name, path) for name, path in lists.items()],
+        sets=[_data_set(name, path) for name, path in context.named("list").items()],
         config=plain(config),
         defaults=plain(type(config)()),
     )

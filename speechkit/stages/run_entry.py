@@ -14,7 +14,7 @@ from speechkit.recipe.record import read as read_record
 
 def own_records(exp: Path) -> list[Record]:
     """The records of the experiment's own stages; data that it shares may be made by another."""
-    found = [read_record(file) for file in sorted((exp / ".stages").glob("*.json"))]
+    found = [read_record(file) for file in sorted((exp / ".stages").glob("[!.]*.json"))]
     return [r for r in found if r and any(in_exp(output) for output in r.parts.get("outputs", {}).values())]
 
 

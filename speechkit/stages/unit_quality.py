@@ -44,7 +44,7 @@ def score_units(number: int, sets: Sets) -> Stage[Any, int]:
     def run(context: Context, clusters: int) -> None:
         units, rate = read_units(context.inputs["units"])
         scores: dict[str, dict[str, float]] = {}
-        for name, folder in _named(context, "set"):
+        for name, folder in context.named("set").items():
             if not (folder / "phones").is_file():
                 context.log.info("%s: no phones, not scored", name)
                 continue
@@ -141,7 +141,3 @@ def _report(context: Context, features: str) -> None:
         commands=commands(records),
     )
     write_text(context.outputs["results"], results(entry, environment()["speechkit"]))
-
-
-def _named(context: Context, kind: str) -> list[tuple[str, Path]]:
-    return [(n.removeprefix(f"{kind} "), p) for n, p in context.inputs.items() if n.startswith(f"{kind} ")]

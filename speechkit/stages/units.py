@@ -91,6 +91,7 @@ class FeatureReader:
         from speechkit.data.loader import Loader
         from speechkit.data.plan import PlanSettings, plan_utterances
         from speechkit.data.transforms import Normalize
+        from speechkit.nn.lengths import valid_frames
 
         packing = PlanSettings(batch_seconds=_BATCH_SECONDS)
         plan = plan_utterances(utterances, self.sample_rate, packing, seed=self.settings.seed)
@@ -102,7 +103,7 @@ class FeatureReader:
                 assert batch.waves is not None
                 assert batch.lengths is not None
                 features, lengths = self._compute(batch.waves, batch.lengths)
-                valid = torch.arange(features.shape[1], device=features.device) < lengths.to(features.device)[:, None]
+                valid = valid_frames(lengths.to(features.device), features.shape[1])
                 yield Frames(ids=batch.ids, counts=lengths.tolist(), features=features[valid])
 
     def _compute(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -119,7 +120,7 @@ def learn_units(context: Context, settings: UnitSettings) -> None:
     from speechkit.tokenizers.kmeans import fit
 
     reader = FeatureReader(settings, context.inputs.get("encoder"), context.device)
-    utterances = read_lists(_lists(context))
+    utterances = read_lists(context.named("lists").values())
     kmeans = fit(
         lambda: (frames.features for frames in reader.read(utterances)),
         settings.clusters,
@@ -136,7 +137,7 @@ def label_units(context: Context, settings: UnitSettings) -> None:
 
     reader = FeatureReader(settings, context.inputs.get("encoder"), context.device)
     kmeans = KMeans.load(context.inputs["kmeans"], reader.device)
-    utterances = read_lists(_lists(context))
+    utterances = read_lists(context.named("lists").values())
     units: dict[str, NDArray[Any]] = {}
     with context.progress(len(utterances), "utterance") as progress:
         for frames in reader.read(utterances):
@@ -169,7 +170,3 @@ def read_units(path: Path) -> tuple[dict[str, NDArray[Any]], float]:
             raise InputError(f"{path}:1: expected '# units per second: …'", code="data.units")
         rows = (line.partition(" ") for line in file)
         return {id: np.array(text.split(), dtype=np.int64) for id, _, text in rows}, float(first.partition(":")[2])
-
-
-def _lists(context: Context) -> list[Path]:
-    return [path for name, path in context.inputs.items() if name.startswith("lists")]

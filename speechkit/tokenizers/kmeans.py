@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -44,10 +44,6 @@ class KMeans:
         origin = self.centers.mean(0)
         flat = features.reshape(-1, features.shape[-1]).float() - origin
         return _nearest(flat, self.centers - origin)[0].reshape(features.shape[:-1])
-
-    def to(self, device: str | torch.device) -> KMeans:
-        """The same on another device."""
-        return replace(self, centers=self.centers.to(device))
 
     def save(self, folder: str | Path) -> None:
         """Write a folder with config.json and model.safetensors, whole or not at all."""

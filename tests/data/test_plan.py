@@ -21,7 +21,7 @@ def test_every_epoch_holds_every_utterance_once_and_none_is_dropped_at_its_end(s
     plan = plan_of(sizes, max_cuts=max_cuts)
     number = 0
     for epoch in range(3):
-        micro_batches = [plan.micro_batch(number + i) for i in range(plan.epoch_size(epoch))]
+        micro_batches = [plan.micro_batch(number + i) for i in range(len(plan.epoch(epoch)))]
         number += len(micro_batches)
         assert {m.epoch for m in micro_batches} == {epoch}
         assert sorted(i for m in micro_batches for i in m.indices) == list(range(len(sizes)))

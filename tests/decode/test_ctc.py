@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from speechkit.decode import ctc
-from speechkit.decode.ctc import FrameClock, Path, Span
+from speechkit.decode.ctc import BestPath, FrameClock, Span
 from speechkit.decode.vocabulary import Vocabulary
 from speechkit.errors import InputError
 
@@ -43,13 +43,13 @@ def test_paths_hold_the_probability_of_the_best_symbol() -> None:
 
 
 def test_spans_are_the_runs_of_a_path() -> None:
-    path = Path(ids=np.array([0, 2, 2, 0, 2, 1]), log_probs=np.array([-1, -2, -3, -4, -5, -6], dtype=np.float32))
+    path = BestPath(ids=np.array([0, 2, 2, 0, 2, 1]), log_probs=np.array([-1, -2, -3, -4, -5, -6], dtype=np.float32))
     assert ctc.path_spans(path, blank=0) == [
         Span(token=2, start=1, end=3, log_prob=-5.0),
         Span(token=2, start=4, end=5, log_prob=-5.0),
         Span(token=1, start=5, end=6, log_prob=-6.0),
     ]
-    assert ctc.path_spans(Path(ids=path.ids[:0], log_probs=path.log_probs[:0]), blank=0) == []
+    assert ctc.path_spans(BestPath(ids=path.ids[:0], log_probs=path.log_probs[:0]), blank=0) == []
 
 
 @given(st.integers(0, 1000), st.integers(0, 5), st.integers(0, 2))

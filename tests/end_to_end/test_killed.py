@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import signal
@@ -57,6 +58,18 @@ def test_what_a_killed_stage_left_in_its_scratch_folder_is_in_nobodys_way(
     (left / "card.md").write_text("config.json was moved to its place already\n")
     commands.run(*workspace.command, "--stages", "31", "--force-stage", "31")
     assert not left.parent.exists()
+
+
+def test_what_a_killed_run_left_of_a_record_is_none(workspace: Workspace, commands: Commands) -> None:
+    record = json.loads((workspace.exp / ".stages/05_learn_tokens.json").read_text())
+    left = workspace.exp / ".stages/.05_learn_tokens.tmp-1.json"
+    left.write_text(json.dumps({**record, "command": "speechkit killed", "corpus_dir": "/x", "started": "2999"}))
+    os.utime(left, (0, 0))
+    words = [word for word in workspace.command if word not in ("--data-dir", str(workspace.corpus))]
+    commands.run(*words, "decode.batch_seconds=60")  # the corpus is that of the last run
+    assert "speechkit killed" not in (workspace.exp / "RESULTS.md").read_text()
+    commands.run(*words, "--stages", "5", "--force-stage", "5")
+    assert not left.exists()
 
 
 def test_two_runs_give_the_same_bytes(undisturbed: Undisturbed, finished: Finished) -> None:

@@ -24,7 +24,7 @@ def check_batch_plan(case: Case) -> None:
         plan = Plan(case.config["ids"], sizes, case.config["sampling_rate"], settings, stored["seed"])
         number = 0
         for epoch in range(sum(name.startswith(f"c{q}_") and name.endswith("_sizes") for name in case.outputs)):
-            micro_batches = [plan.micro_batch(n) for n in range(number, number + plan.epoch_size(epoch))]
+            micro_batches = [plan.micro_batch(n) for n in range(number, number + len(plan.epoch(epoch)))]
             number += len(micro_batches)
             assert {m.epoch for m in micro_batches} == {epoch}
             case.expect(f"c{q}_e{epoch}_noisy_length", plan.noisy_sizes(epoch))

@@ -342,3 +342,17 @@ def test_map_gives_results_in_order_and_logs_apart(bench: Make, tmp_path: Path) 
     b = bench(with_stage(12, run=spread))
     b.run(Config())
     assert {p.name for p in (b.places.exp / "log").glob("12*")} >= {"12_decode.log", "12_decode.1.log"}
+
+
+def test_inputs_of_a_kind_go_by_their_names(bench: Make) -> None:
+    found: dict[str, dict[str, str]] = {}
+
+    def look(context: Context, settings: None) -> None:
+        found.update(
+            {kind: {n: p.name for n, p in context.named(kind).items()} for kind in ("set", "training", "none")}
+        )
+        context.outputs["text"].touch()
+
+    inputs = {"set a": "data", "set my training b": "data/text", "training a": "exp/model", "settings": "exp/model"}
+    bench(with_stage(12, run=look, inputs=inputs)).run(Config())
+    assert found == {"set": {"a": "data", "my training b": "text"}, "training": {"a": "model"}, "none": {}}

@@ -7,7 +7,6 @@ older ones `args`, flat. CTC files have the settings of their encoder nested in 
 from __future__ import annotations
 
 import ast
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +20,10 @@ from speechkit.decode.vocabulary import Vocabulary
 from speechkit.errors import ModelError
 from speechkit.models.wavlm.config import SpanConfig, WavLMConfig
 from speechkit.models.wavlm.heads import UnitHead, WavLMForCTC, WavLMForUnits
-from speechkit.models.wavlm.keys import fairseq_names
+from speechkit.models.wavlm.keys import fairseq_names, without_pretraining
 from speechkit.models.wavlm.model import WavLM
 from speechkit.models.wavlm.vocabularies import fairseq_vocabulary, guessed_vocabulary, read_vocabulary
 from speechkit.nn.encoder_config import EncoderConfig
-
-log = logging.getLogger(__name__)
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -41,7 +38,10 @@ _REFUSED: Mapping[str, tuple[Any, ...]] = {
     "conv_pos_batch_norm": (False,),
 }
 # parts of a network for pre-training that an encoder does not use
-_PRETRAINING = ("quantizer.", "project_q.", "input_quantizer.", "project_inp.", "final_proj.", "target_glu.")
+_PRETRAINING = (
+    *("quantizer.", "project_q.", "input_quantizer.", "project_inp.", "final_proj.", "target_glu."),
+    "label_embs_concat",
+)
 # what fine-tuning sets anew: name in the settings of the CTC model, name in those of its encoder
 _FINE_TUNING = {
     "layerdrop": "encoder_layerdrop",
@@ -84,7 +84,7 @@ def read_container(container: Any, source: Path, vocab: Path | None = None) -> W
     if "label_embs_concat" in tensors:
         return _read_units(settings, tensors, container, source)
     config = encoder_config(settings.model, source, normalize=settings.normalize, kind=_kind(settings.model, tensors))
-    return _built(lambda: WavLM(config), _without_pretraining(tensors, ""), config, source)
+    return _built(lambda: WavLM(config), without_pretraining(tensors, _PRETRAINING), config, source)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ def _read_ctc(settings: _Settings, tensors: dict[str, Tensor], source: Path, voc
     kind = _kind(inner.model | {"_name": name}, tensors)
     config = encoder_config(inner.model | tuned, source, normalize=settings.normalize, kind=kind)
     dropout = _number(settings.model, "final_dropout", 0.0, source)
-    tensors = _without_pretraining(tensors, _ENCODER_PREFIX)
+    tensors = without_pretraining(tensors, tuple(_ENCODER_PREFIX + name for name in _PRETRAINING))
     return _built(lambda: WavLMForCTC(config, vocabulary, final_dropout=dropout), tensors, config, source)
 
 
@@ -255,13 +255,6 @@ def _kind(cfg: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Literal["wav
     name = str(cfg.get("_name") or cfg.get("arch") or "")
     wav2vec2 = name.startswith("wav2vec") or any("quantizer." in key for key in tensors)
     return "wav2vec2" if wav2vec2 else "hubert"
-
-
-def _without_pretraining(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    left_out = [n for n in tensors if n.startswith(tuple(prefix + p for p in (*_PRETRAINING, "label_embs_concat")))]
-    if left_out:
-        log.info("left out, as only pre-training uses them: %s", ", ".join(left_out))
-    return {n: t for n, t in tensors.items() if n not in left_out}
 
 
 def _number(cfg: Mapping[str, Any], key: str, default: float, source: str | Path) -> float:

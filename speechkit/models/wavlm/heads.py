@@ -118,7 +118,6 @@ class WavLMForCTC(nn.Module):
         *,
         mask: Tensor | None = None,
         channel_mask: Tensor | None = None,
-        freeze_encoder: bool = False,
         dropped_layers: frozenset[int] = frozenset(),
     ) -> CTCOutput:
         """Waves float `(B, T)` to logits; the arguments are those of `WavLM`.
@@ -128,9 +127,7 @@ class WavLMForCTC(nn.Module):
             lengths: int64 `(B,)` samples.
             mask: bool `(B, F)`.
             channel_mask: bool `(B, D)`.
-            freeze_encoder: the head alone learns.
             dropped_layers: layers to skip.
         """
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not freeze_encoder):
-            states = self.encoder(waves, lengths, mask=mask, channel_mask=channel_mask, dropped_layers=dropped_layers)
+        states = self.encoder(waves, lengths, mask=mask, channel_mask=channel_mask, dropped_layers=dropped_layers)
         return CTCOutput(logits=self.head(self.dropout(states.output)), lengths=states.lengths)

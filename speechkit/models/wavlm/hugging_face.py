@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from torch import Tensor
-
 from speechkit.checkpoints.weights import Hollow, fill, find_weights, read_json, read_weights, write_safetensors
 from speechkit.errors import ModelError
 from speechkit.models.wavlm.config import SpanConfig, WavLMConfig
 from speechkit.models.wavlm.heads import WavLMForCTC
-from speechkit.models.wavlm.keys import transformers_names
+from speechkit.models.wavlm.keys import transformers_names, without_pretraining
 from speechkit.models.wavlm.model import WavLM
 from speechkit.models.wavlm.vocabularies import folder_vocabulary, read_vocabulary, tokenizer_files
 from speechkit.nn.encoder_config import EncoderConfig
@@ -89,7 +87,7 @@ def read_folder(folder: Path, vocab: Path | None = None) -> WavLM | WavLMForCTC:
             network = WavLMForCTC(config, vocabulary, final_dropout=dropout)
         else:
             network = WavLM(config)
-            tensors = _without_pretraining(tensors)
+            tensors = without_pretraining(tensors, _PRETRAINING)
     names = transformers_names(network.state_dict(), prefix)
     optional = [n for n in names if n.endswith("mask_embedding")]  # not saved by models that do not mask
     fill(network, tensors, source=weights, names=names, optional=optional)
@@ -261,13 +259,6 @@ def _preprocessor_settings(config: WavLMConfig) -> dict[str, Any]:
         "padding_side": "right",
         "padding_value": 0.0,
     }
-
-
-def _without_pretraining(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    left_out = [n for n in tensors if n.startswith(_PRETRAINING)]
-    if left_out:
-        log.info("left out, as only pre-training uses them: %s", ", ".join(left_out))
-    return {n: t for n, t in tensors.items() if n not in left_out}
 
 
 def _new_name(name: str) -> str:

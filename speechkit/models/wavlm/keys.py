@@ -5,8 +5,13 @@ Each row is (pattern of our name, name there). No shape changes: names are all t
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+
+from torch import Tensor
+
+log = logging.getLogger(__name__)
 
 Table = Sequence[tuple[str, str]]
 
@@ -86,6 +91,14 @@ def transformers_names(names: Iterable[str], prefix: str) -> dict[str, str]:
     if "head.weight" in names:
         return _translate(names, _TRANSFORMERS_ENCODER, ((r"encoder\.", prefix), (r"head\.", r"lm_head.")))
     return {n: prefix + there for n, there in _translate(names, _TRANSFORMERS_ENCODER, ()).items()}
+
+
+def without_pretraining(tensors: Mapping[str, Tensor], prefixes: tuple[str, ...]) -> dict[str, Tensor]:
+    """Leave out what an encoder does not use, the tensors whose names begin so, and say which."""
+    left_out = [n for n in tensors if n.startswith(prefixes)]
+    if left_out:
+        log.info("left out, as only pre-training uses them: %s", ", ".join(left_out))
+    return {n: t for n, t in tensors.items() if not n.startswith(prefixes)}
 
 
 def _translate(names: Iterable[str], encoder: Table, heads: Table) -> dict[str, str]:
