@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from speechkit import draws
@@ -213,8 +214,9 @@ def pretrain(context: Context, settings: UnitTraining) -> None:
     )
     noises = read_utterances(context.inputs["noise"]) if "noise" in context.inputs else []
     utterances = read_lists(context.named("lists").values())
-    batches = crops(utterances, units, rate, noises, settings, model, micro_batches=s.micro_batches)
-    held_out = crops(read_utterances(context.inputs["dev"]), units, rate, noises, settings, model, micro_batches=1)
+    bad_cuts = context.exp / "log" / "bad_cuts.jsonl"
+    batches = crops(utterances, units, rate, noises, settings, model, s.micro_batches, bad_cuts)
+    held_out = crops(read_utterances(context.inputs["dev"]), units, rate, noises, settings, model, 1, bad_cuts)
     assert context.work is not None
     with context.progress(s.train.max_steps or 0, "step") as progress:
         result = train(
@@ -241,8 +243,8 @@ def crops(
     noises: Sequence[Utterance],
     settings: UnitTraining,
     model: Any,
-    *,
     micro_batches: int,
+    bad_cuts: Path,
 ) -> Any:
     """Mixed and masked crops with their units."""
     from speechkit.data.labels import Labels
@@ -272,6 +274,7 @@ def crops(
         labels={"units": Labels(values=units, rate=rate)},
         workers=s.workers,
         cache=s.cache,
+        bad_cuts=bad_cuts,
     )
 
 

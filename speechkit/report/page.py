@@ -51,13 +51,11 @@ class DataSet:
         name: its name.
         durations_s: of its utterances.
         num_speakers: in it.
-        dropped: id → why it is not in it.
     """
 
     name: str
     durations_s: Sequence[float]
     num_speakers: int
-    dropped: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +67,7 @@ class Page:
         entry: scores, environment, model and commands.
         trainings: in their order.
         sets: of data.
+        dropped: utterances that were left out: id, why, and of which list.
         config: the resolved settings, nested.
         defaults: the same at their defaults.
     """
@@ -77,6 +76,7 @@ class Page:
     entry: Entry
     trainings: Sequence[Training] = ()
     sets: Sequence[DataSet] = ()
+    dropped: Sequence[Sequence[str]] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
@@ -94,7 +94,7 @@ def html(page: Page) -> str:
         _section("Scores", _cards(entry.rows), _scores(entry.rows)),
         *(_section(f"Training: {training.name}", _curves(training), _rates(training)) for training in page.trainings),
         *(_section(f"Decoded: {row.dataset}", _worst(row.score), _confusions(row.score)) for row in _by_words(entry)),
-        _section("Data", *_data(page.sets)),
+        _section("Data", *_data(page.sets, page.dropped)),
         _section("Run", _pairs(entry.model), _pairs(entry.environment), _commands(entry.commands)),
         _section("Settings", _settings(page.config, page.defaults)),
     ]
@@ -203,20 +203,19 @@ def _confusions(score: Score) -> str:
     return f"<h3>Commonest errors</h3>{table}" if table else ""
 
 
-def _data(sets: Sequence[DataSet]) -> list[str]:
+def _data(sets: Sequence[DataSet], dropped: Sequence[Sequence[str]]) -> list[str]:
     rows = []
     for s in sets:
         seconds = sorted(s.durations_s) or [0.0]
         hours, median = sum(seconds) / 3600, seconds[len(seconds) // 2]
         rows.append([s.name, f"{len(s.durations_s):,}", f"{s.num_speakers:,}", f"{hours:.2f}"])
-        rows[-1] += [f"{seconds[0]:.2f}", f"{median:.2f}", f"{seconds[-1]:.2f}", f"{len(s.dropped):,}"]
-    head = ["set", "utterances", "speakers", "hours", "shortest, s", "median, s", "longest, s", "dropped"]
+        rows[-1] += [f"{seconds[0]:.2f}", f"{median:.2f}", f"{seconds[-1]:.2f}"]
+    head = ["set", "utterances", "speakers", "hours", "shortest, s", "median, s", "longest, s"]
     images = [histogram(s.name, s.durations_s, "seconds") for s in sets if s.durations_s]
-    dropped = _table(["dropped", "why"], ([id, why] for s in sets for id, why in s.dropped.items()))
     return [
         _table(head, rows),
         _charts(images),
-        _folded("Dropped", dropped),
+        _folded(f"Left out: {len(dropped):,}", _table(["utterance", "why", "list"], dropped)),
     ]
 
 

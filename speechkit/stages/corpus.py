@@ -162,6 +162,11 @@ def write_dropped(context: Context, dropped: Sequence[tuple[str, str, str]]) -> 
         context.log.warning("%s: %d utterances left out, the first is %s", name, len(ids), ids[0])
 
 
+def read_dropped(path: Path) -> list[list[str]]:
+    """What `write_dropped` wrote: id, reason and list of every utterance."""
+    return [line.split("\t") for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+
+
 def read_lists(paths: Iterable[Path]) -> list[Utterance]:
     """The utterances of several lists, one after the other.
 

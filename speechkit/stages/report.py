@@ -14,6 +14,7 @@ from speechkit.files import write_text
 from speechkit.recipe.context import Context
 from speechkit.recipe.environment import environment
 from speechkit.recipe.stage import Inputs, Stage
+from speechkit.stages.corpus import read_dropped
 from speechkit.stages.run_entry import commands, described_environment, own_records
 from speechkit.stages.score import read_decoded, scored
 
@@ -37,6 +38,7 @@ def report(
         paths = {f"set {s}": f"exp/decode/{s}" for s in c.test_sets}
         paths |= {f"training {t}": f"exp/{t}/metrics.jsonl" for t in trainings(c)}
         paths |= {f"list {name}": path for name, path in lists(c).items()}
+        paths |= {f"dropped {stage}": f"exp/{stage}/dropped.tsv" for stage in ("lists", "finetune")}
         return paths | {"model": "exp/model.safetensors"}
 
     return Stage(
@@ -90,6 +92,7 @@ def _report(context: Context, config: Any) -> None:
         entry=entry,
         trainings=trainings,
         sets=[_data_set(name, path) for name, path in context.named("list").items()],
+        dropped=[row for path in context.named("dropped").values() for row in read_dropped(path)],
         config=plain(config),
         defaults=plain(type(config)()),
     )

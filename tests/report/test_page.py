@@ -35,7 +35,8 @@ PAGE = Page(
             ],
         )
     ],
-    sets=[DataSet(name="train", durations_s=[1.0, 2.0, 4.0], num_speakers=2, dropped={"u9": "too < short"})],
+    sets=[DataSet(name="train", durations_s=[1.0, 2.0, 4.0], num_speakers=2)],
+    dropped=[["u9", "too < short", "train"]],
     config={"model": {"dim": 128, "dropout": 0.1}, "seed": 0},
     defaults={"model": {"dim": 768, "dropout": 0.1}, "seed": 0},
 )
@@ -84,7 +85,7 @@ def test_what_comes_from_data_is_escaped() -> None:
     assert "<b> three" not in page
     assert "<i>" not in page
     text = "".join(Checked(page).words)
-    for word in ("wavlm <fsdd>", "u<1>", "<b>", "./run.sh --set a='<b>'", "too < short"):
+    for word in ("wavlm <fsdd>", "u<1>", "<b>", "./run.sh --set a='<b>'", "too < short", "Left out: 1"):
         assert word in text
 
 
