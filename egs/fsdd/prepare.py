@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from speechkit.data.noise import NoiseSettings, write_noise
 from speechkit.data.strings import Clip, StringSettings, write_clips, write_strings
 from speechkit.errors import InputError
 
@@ -78,11 +79,11 @@ def prepare(
     string_hours: float = 2.0,
     seed: int = 0,
 ) -> None:
-    """Write data_dir/SET for every set, and data_dir/SET_strings for those to train on.
+    """Write data_dir/SET for every set, data_dir/SET_strings for those to train on, and data_dir/noise.
 
     Args:
         corpus_dir: the folder that holds recordings/.
-        data_dir: where the sets go; the audio of strings goes to dump/strings beside it.
+        data_dir: where the sets go; the audio of strings and noise goes to dump/ beside it.
         nj: not used.
         string_hours: strings of 1 to 4 digits to make for each set to train on.
         seed: of the draws.
@@ -91,6 +92,8 @@ def prepare(
         InputError: the corpus is not there, or a recording of it is missing or cannot be read.
     """
     recordings = find_recordings(corpus_dir)
+    dump = data_dir.parent / "dump"
+    write_noise(data_dir / "noise", dump / "noise", NoiseSettings(seed=int(seed)))  # it may come as a float
     for name, belongs in SETS.items():
         chosen = [recording for recording in recordings if belongs(recording)]
         check_facts(name, chosen)
@@ -99,9 +102,9 @@ def prepare(
         clips = [Clip(r.id, r.speaker, WORDS[r.digit], recordings[r]) for r in chosen]
         write_clips(data_dir / name, clips)
         if "train" in name:
-            settings = StringSettings(hours=string_hours, seed=int(seed))  # it may come as a float
+            settings = StringSettings(hours=string_hours, seed=int(seed))
             strings = f"{name}_strings"
-            write_strings(data_dir / strings, data_dir.parent / "dump" / "strings" / strings, clips, settings)
+            write_strings(data_dir / strings, dump / "strings" / strings, clips, settings)
 
 
 def find_recordings(corpus_dir: Path | None) -> dict[Recording, Path]:

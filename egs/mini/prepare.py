@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from speechkit import draws
 from speechkit.audio.files import read_int16
 from speechkit.audio.resample import resample_array
+from speechkit.data.noise import gaussian, sloped
 from speechkit.data.strings import Clip, Spoken, StringSettings, join, write_clips, write_strings
 from speechkit.errors import InputError, MissingDependency
 from speechkit.files import whole, write_text
@@ -318,7 +319,7 @@ def place(speech: NDArray[np.float64], drawn: Drawn, seed: int, id: str) -> NDAr
     size = before + len(dry) + after
     padded = np.concatenate([np.zeros(before), dry, np.zeros(after)])
     wet = convolve(padded, room)[:size]
-    noise = slope(gaussian(seed, "made.noise", id, size), drawn.noise_slope)
+    noise = sloped(gaussian(seed, "made.noise", id, size), drawn.noise_slope)
     noisy = wet + noise * rms(wet) / rms(noise) * 10 ** (-drawn.snr / 20)
     scale = min(10 ** (drawn.level / 20) / rms(noisy), 1 / np.abs(noisy).max())
     return np.rint(32767 * scale * noisy).astype(np.int16)
@@ -335,18 +336,6 @@ def convolve(wave: NDArray[np.float64], response: NDArray[np.float64]) -> NDArra
     """Convolution by FFT."""
     size = 1 << (len(wave) + len(response) - 2).bit_length()
     return np.fft.irfft(np.fft.rfft(wave, size) * np.fft.rfft(response, size), size)
-
-
-def slope(noise: NDArray[np.float64], power: float) -> NDArray[np.float64]:
-    """White noise whose power density then falls as 1 / frequency ** `power`."""
-    size = 1 << (len(noise) - 1).bit_length()
-    spectrum = np.fft.rfft(noise, size)
-    return np.fft.irfft(spectrum * np.maximum(np.arange(len(spectrum)), 1) ** (-power / 2), size)[: len(noise)]
-
-
-def gaussian(seed: int, purpose: str, id: str, count: int) -> NDArray[np.float64]:
-    """Standard normal numbers."""
-    return draws.normal(draws.words(seed, draws.EVALUATION, purpose, [id], 2 * count)[0])
 
 
 def rms(wave: NDArray[np.float64]) -> float:

@@ -1,4 +1,4 @@
-"""Changes that make training harder, for padded batches: speed, volume, noise, rooms, SpecAugment.
+"""Changes that make training harder, for padded batches: speed, volume, tilt, noise, rooms, SpecAugment.
 
 Nothing is drawn here: factors, gains, places and widths are arguments.
 Letters: B batch, T samples, R samples of a room's response, F frames, D width of the features, M masks.
@@ -130,6 +130,26 @@ def reverberate(
     before, after = rms(waves, lengths), rms(room, lengths)
     gain = (before / after.clamp(min=torch.finfo(after.dtype).tiny)).where(after > 0, 1.0)
     return room * gain[:, None]
+
+
+def tilt(waves: Tensor, lengths: Tensor, slopes: Tensor, rate: int) -> Tensor:
+    """Tilt every row's spectrum, as another microphone does; its power stays.
+
+    Args:
+        waves: float `(B, T)`.
+        lengths: int64 `(B,)`.
+        slopes: float `(B,)`, dB an octave above 100 Hz; what lies below gets the gain of 100 Hz.
+        rate: of the waves in Hz.
+
+    Returns:
+        Float `(B, T)` with padding 0.
+    """
+    taps = round(rate * 0.032)
+    frequencies = torch.linspace(0, rate / 2, taps // 2 + 1, device=waves.device)
+    octaves = (frequencies.clamp(min=100.0) / 1000).log2()
+    gains = 10 ** (slopes.to(waves)[:, None] * octaves / 20)
+    responses = torch.fft.irfft(gains, taps).roll(taps // 2, dims=1) * torch.hann_window(taps, device=waves.device)
+    return reverberate(waves, lengths, responses, torch.full_like(lengths, taps))
 
 
 def _fast_length(size: int) -> int:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from speechkit import draws
-from speechkit.audio.augment import add_noise, change_speed, change_volume, spec_augment
+from speechkit.audio.augment import add_noise, change_speed, change_volume, spec_augment, tilt
 from speechkit.audio.fbank import FbankConfig, fbank, num_frames
 from speechkit.audio.mfcc import MfccConfig, mfcc
 from speechkit.audio.normalize import normalize
@@ -119,6 +119,22 @@ class Volume(Transform):
         """Scale."""
         waves, _ = waves_of(batch)
         return replace(batch, waves=change_volume(waves, batch.draws["volume"]))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tilt(Transform):
+    """Tilt every utterance's spectrum, by as many decibels an octave up as down."""
+
+    most_db: float = 3.0
+
+    def draw(self, batch: Batch, seed: int) -> Batch:
+        """Draws `tilt`, dB an octave."""
+        slopes = between(-self.most_db, self.most_db, words(batch, seed, "tilt")[:, 0])
+        return with_draws(batch, {"tilt": slopes})
+
+    def __call__(self, batch: Batch) -> Batch:
+        """Filter."""
+        return replace(batch, waves=tilt(*waves_of(batch), batch.draws["tilt"], rate_of(batch)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

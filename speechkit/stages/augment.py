@@ -18,12 +18,14 @@ class AugmentSettings:
 
     Attributes:
         speed: factors to play utterances at; pitch moves along.
+        tilt_db: their spectra are tilted by up to so many decibels an octave, as by other microphones.
         volume_db: utterances get louder or softer by up to so much.
         noise_prob: share of the utterances that get a noise of `noise_set`.
         noise_db: lowest and highest ratio of speech to noise.
     """
 
     speed: tuple[float, ...] = ()
+    tilt_db: float = 0.0
     volume_db: float = 0.0
     noise_prob: float = 0.0
     noise_db: tuple[float, float] = (10.0, 30.0)
@@ -32,12 +34,14 @@ class AugmentSettings:
 def waveform_transforms(
     settings: AugmentSettings, noises: Sequence[Utterance], waveform_eps: float | None
 ) -> list[Transform]:
-    """Speed, noise, volume and, for models that want it, normalization, as far as the settings ask for them."""
-    from speechkit.data.transforms import Noise, Normalize, Speed, Volume
+    """Speed, tilt, noise, volume and, for models that want it, normalization, as far as the settings ask for them."""
+    from speechkit.data.transforms import Noise, Normalize, Speed, Tilt, Volume
 
     transforms: list[Transform] = []
     if settings.speed:
         transforms.append(Speed(factors=settings.speed))
+    if settings.tilt_db:
+        transforms.append(Tilt(most_db=settings.tilt_db))
     if settings.noise_prob:
         low, high = settings.noise_db
         transforms.append(Noise(utterances=tuple(noises), prob=settings.noise_prob, low_db=low, high_db=high))

@@ -15,6 +15,7 @@ from speechkit.audio.augment import (
     change_volume,
     reverberate,
     spec_augment,
+    tilt,
     warp_time,
 )
 from tests.audio.rows import LENGTHS, batch, check_rows, noise
@@ -39,7 +40,11 @@ def room(waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     return reverberate(waves, lengths, ROOM.expand(rows, -1), torch.full((rows,), len(ROOM))), lengths
 
 
-@pytest.mark.parametrize("change", [speed, noisy, room])
+def tilted(waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    return tilt(waves, lengths, torch.full((len(waves),), -5.0), 16_000), lengths
+
+
+@pytest.mark.parametrize("change", [speed, noisy, room, tilted])
 @given(lengths=LENGTHS)
 def test_a_row_is_what_it_is_alone_and_padding_is_zero(change, lengths: list[int]) -> None:
     check_rows(change, lengths, atol=1e-5)
@@ -167,3 +172,14 @@ def test_a_warp_of_a_batch_is_that_of_each_row() -> None:
     found = spec_augment(features, lengths, freq_masks=none, time_masks=none, warps=warps)
     torch.testing.assert_close(found[0], warp_time(features[0], 20, 8, 11))
     torch.testing.assert_close(found[1], features[1])
+
+
+def test_tilt_changes_octaves_by_the_slope_and_keeps_power_and_time() -> None:
+    time = torch.arange(16_000) / 16_000
+    tones = [torch.sin(2 * torch.pi * hertz * time) for hertz in (500, 1000, 2000, 4000)]
+    waves, lengths = torch.stack([sum(tones)] * 3), torch.full((3,), 16_000)
+    found = tilt(waves, lengths, torch.tensor([-6.0, 0.0, 3.0]), 16_000)
+    heard = torch.stack([2 * (found * tone).mean(dim=1) for tone in tones], dim=1)  # in phase, so in time
+    steps = 20 * (heard[:, 1:] / heard[:, :-1]).log10()
+    torch.testing.assert_close(steps, torch.tensor([[-6.0], [0.0], [3.0]]).expand(3, 3), atol=0.3, rtol=0)
+    torch.testing.assert_close(found.square().mean(dim=1), waves.square().mean(dim=1), rtol=1e-4, atol=0)

@@ -24,6 +24,7 @@ from speechkit.data.transforms import (
     SpanMask,
     SpecAugment,
     Speed,
+    Tilt,
     Transform,
     Volume,
 )
@@ -67,7 +68,7 @@ def apply(transform: Transform, lengths: list[int], *, seed: int = 5) -> tuple[B
 
 @pytest.mark.parametrize(
     "transform",
-    [Speed(), Speed(factors=(0.8, 1.2)), Volume(), Normalize(eps=1e-5), Noise(utterances=NOISES, prob=0.7)],
+    [Speed(), Speed(factors=(0.8, 1.2)), Tilt(), Volume(), Normalize(eps=1e-5), Noise(utterances=NOISES, prob=0.7)],
     ids=lambda t: type(t).__name__,
 )
 @given(lengths=LENGTHS)
@@ -84,7 +85,14 @@ def test_lengths_are_those_foretold_and_padding_is_exactly_zero(transform: Trans
 
 @pytest.mark.parametrize(
     "transform",
-    [Speed(), Volume(), Noise(utterances=NOISES), SpanMask(num_frames=lambda n: n // 20), ChannelMask(width=40)],
+    [
+        Speed(),
+        Tilt(),
+        Volume(),
+        Noise(utterances=NOISES),
+        SpanMask(num_frames=lambda n: n // 20),
+        ChannelMask(width=40),
+    ],
     ids=lambda t: type(t).__name__,
 )
 def test_draws_belong_to_the_utterance_and_change_with_the_epoch_and_the_seed(transform: Transform) -> None:
@@ -119,6 +127,14 @@ def test_volume_is_drawn_in_decibels() -> None:
     assert decibels.mean() == pytest.approx(-10, abs=1)
     assert batch.waves is not None
     torch.testing.assert_close(batch.waves, random_rows("waves", [100] * 400) * drawn.draws["volume"][:, None])
+
+
+def test_tilt_is_drawn_as_much_up_as_down() -> None:
+    drawn, _ = apply(Tilt(most_db=4), [100] * 400)
+    slopes = drawn.draws["tilt"]
+    assert slopes.min() >= -4
+    assert slopes.max() < 4
+    assert slopes.mean() == pytest.approx(0, abs=0.5)
 
 
 def test_noise_has_the_drawn_ratio_where_both_are() -> None:
