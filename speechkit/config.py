@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import re
 import types
 import typing
@@ -272,9 +273,11 @@ class _Builder:
                 return text == "true"
         elif not isinstance(value, bool) and not (hint is int and isinstance(value, float)):
             try:
-                return hint({".inf": "inf", "-.inf": "-inf", ".nan": "nan"}.get(value, value))  # as YAML spells them
+                number = hint({".inf": "inf", "-.inf": "-inf", ".nan": "nan"}.get(value, value))  # as YAML spells them
             except ValueError:
-                pass
+                number = math.nan
+            if not math.isnan(number):  # nothing is greater or less than nan, so no limit would hold
+                return number
         raise self._expected(hint, value, keys)
 
     def _expected(self, hint: Any, value: Any, keys: Keys) -> UsageError:

@@ -127,6 +127,7 @@ def test_a_scalar_is_read_by_the_type_of_its_field(tmp_path: Path, text: str, na
         ("seed:", "a.yaml:1: seed: expected int, found nothing", ""),
         ("bf16: yes", "a.yaml:1: bf16: expected bool, found 'yes'", ""),
         ("model: 5", "a.yaml:1: model: expected the settings of Model, found '5'", ""),
+        ("train: {rates: {a: .nan}}", "a.yaml:1: train.rates.a: expected float, found '.nan'", ""),
         ("seed: [1]", "a.yaml:1: seed: expected int, found ['1']", ""),
         ("model: {kind: lage}", "a.yaml:1: model.kind: expected one of base, large, found 'lage'", "mean large?"),
         (

@@ -111,8 +111,9 @@ def find_recordings(corpus_dir: Path | None) -> dict[Recording, Path]:
     """All recordings and their files, sorted."""
     folder = corpus_dir and corpus_dir / "recordings"
     if folder is None or not folder.is_dir():
-        hint = f"a folder with recordings/, from {ADDRESS}"
-        raise InputError("FSDD not found: pass --data-dir DIR", hint=hint, code="E201")
+        hint = f"--data-dir is a folder with recordings/, from {ADDRESS}"
+        where = f" in {corpus_dir}" if corpus_dir else ": pass --data-dir DIR"
+        raise InputError(f"FSDD not found{where}", hint=hint, code="E201")
     found = {}
     for path in folder.resolve().iterdir():
         match = re.fullmatch(r"(\d)_([A-Za-z]+)_(\d+)\.(wav|flac)", path.name)

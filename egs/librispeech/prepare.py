@@ -92,8 +92,9 @@ def find_root(corpus_dir: Path | None) -> Path:
     for folder in (corpus_dir, corpus_dir / "LibriSpeech") if corpus_dir else ():
         if folder.is_dir() and subsets(folder):
             return folder.resolve()
-    hint = f"a folder LibriSpeech/ as it comes from {ADDRESS}"
-    raise InputError("LibriSpeech not found: pass --data-dir DIR", hint=hint, code="E201")
+    hint = f"--data-dir is the folder LibriSpeech/ as it comes from {ADDRESS}"
+    where = f" in {corpus_dir}" if corpus_dir else ": pass --data-dir DIR"
+    raise InputError(f"LibriSpeech not found{where}", hint=hint, code="E201")
 
 
 def subsets(root: Path) -> list[Path]:

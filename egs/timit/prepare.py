@@ -110,8 +110,9 @@ def find_root(corpus_dir: Path | None) -> Path:
     for folder in (corpus_dir, corpus_dir / "TIMIT", corpus_dir / "timit") if corpus_dir else ():
         if folder.is_dir() and any(path.name.lower() in ("train", "dr1") for path in folder.iterdir()):
             return folder.resolve()
-    hint = f"a folder with TRAIN/DR1/SPEAKER/SENTENCE.WAV, from {ADDRESS}"
-    raise InputError("TIMIT not found: pass --data-dir DIR", hint=hint, code="E201")
+    hint = f"--data-dir is a folder with TRAIN/DR1/SPEAKER/SENTENCE.WAV, from {ADDRESS}"
+    where = f" in {corpus_dir}" if corpus_dir else ": pass --data-dir DIR"
+    raise InputError(f"TIMIT not found{where}", hint=hint, code="E201")
 
 
 def find_sentences(folder: Path) -> list[Sentence]:

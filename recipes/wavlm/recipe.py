@@ -123,6 +123,10 @@ class WavLMRecipe:
     decode: DecodeSettings = field(default_factory=DecodeSettings)
     published: dict[str, float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if not self.test_sets:
+            raise ValueError("test_sets: none is named, so there would be nothing to score")
+
 
 # Which sets -------------------------------------------------------------------------------------------------------
 

@@ -55,20 +55,20 @@ def run(args: argparse.Namespace) -> int:
     outputs = Outputs(target=target, settings=_settings(args, formats), overwrite=args.overwrite, resume=args.resume)
     with outputs.opened():
         todo = outputs.left(inputs.items)
-        batch = _Batch(args, outputs, single=inputs.single)
-        batch.done = len(inputs.items) - len(todo)
+        batch = _Batch(args, outputs, single=inputs.single, skipped=len(inputs.items) - len(todo))
         return batch.run(todo)
 
 
 class _Batch:
     """The inputs of one command on their way to their outputs, and what became of them."""
 
-    def __init__(self, args: argparse.Namespace, outputs: Outputs, *, single: bool) -> None:
+    def __init__(self, args: argparse.Namespace, outputs: Outputs, *, single: bool, skipped: int) -> None:
         self.args = args
         self.outputs = outputs
         self.single = single
         self.layout = Layout(**{name: getattr(args, name) for name in _LAYOUT})
-        self.done = 0
+        self.skipped = skipped  # done by an earlier run
+        self.done = skipped
         self.errors: list[SpeechkitError] = []
         self.held: list[str] = []  # JSON lines of failures: when all fail, nothing goes to stdout
 
@@ -83,9 +83,10 @@ class _Batch:
                 else:
                     self._write(item, result, progress)
         if not self.single and self.args.verbosity >= 0:
+            before = f" ({self.skipped} before)" if self.skipped else ""
             failed = f" · {len(self.errors)} failed" if self.errors else ""
             audio = f"{clock(progress.done_s)} audio · {progress.speed:.0f}x"
-            print(f"{self.done + len(self.errors)} files · {self.done} ok{failed} · {audio}", file=sys.stderr)
+            print(f"{self.done + len(self.errors)} files · {self.done} ok{before}{failed} · {audio}", file=sys.stderr)
         return self._exit_code()
 
     def _results(self, items: Sequence[Input], progress: Progress) -> Iterator[Transcript | SpeechkitError]:

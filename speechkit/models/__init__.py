@@ -108,6 +108,9 @@ def _read_folder(folder: Path, vocab: str | Path | None) -> nn.Module:
     settings = read_json(folder / "config.json")
     kind, model_type = settings.get("kind"), settings.get("model_type")
     if isinstance(kind, str) and kind in _READERS:
+        if vocab is not None:
+            hint = "leave --vocab out: it is for models published without symbols"
+            raise ModelError(f"{folder}: a model with symbols of its own", hint=hint, code="model.vocab")
         return _function(_READERS[kind])(folder)
     if isinstance(model_type, str) and model_type in _FOLDER_READERS:
         return _function(_FOLDER_READERS[model_type])(folder, vocab)

@@ -289,8 +289,9 @@ class _Run:
 
     def _failure(self, this: Planned, error: Exception, log_file: Path) -> StageFailed:
         shown = self.places.shown(f"exp/log/{log_file.name}")
-        self.console.line(f"{this.stage}: failed; the last lines of {shown}:")
-        for line in tail(log_file):
+        lines = tail(log_file)
+        self.console.line(f"{this.stage}: failed" + (f"; the last lines of {shown}:" if lines else ""))
+        for line in lines:
             self.console.line(f"  {line}")
         hint = getattr(error, "hint", "") or f"the log is {log_file}; then go on with --stage {this.stage.number}"
         failure = StageFailed(f"{this.stage}: {_first_line(error)}", hint=hint, code=getattr(error, "code", ""))

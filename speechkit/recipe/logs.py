@@ -11,6 +11,7 @@ from pathlib import Path
 from speechkit.recipe.environment import Environment
 
 _LOGGERS = ("speechkit", "py.warnings")
+_STARTED = "# Started at"
 
 
 @contextmanager
@@ -26,7 +27,7 @@ def stage_log(file: Path, command: str, environment: Environment) -> Iterator[lo
             f"# {command}",
             f"# host {environment['host']}, python {environment['python']}, speechkit {environment['speechkit']}"
             f" {environment['commit'][:12]}{' (modified)' * environment['modified']}, torch {environment['torch']}",
-            f"# Started at {_date()}",
+            f"{_STARTED} {_date()}",
             "#",
         ],
     )
@@ -49,9 +50,14 @@ def stage_log(file: Path, command: str, environment: Environment) -> Iterator[lo
 
 
 def tail(file: Path, count: int = 20) -> list[str]:
-    """The last lines of a log, without the closing ones."""
-    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-    return [line for line in lines if not line.startswith(("# Accounting:", "# Ended "))][-count:]
+    """The last lines of what the newest run logged, without header and closing lines."""
+    lines: list[str] = []
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+        if line.startswith(_STARTED):
+            lines = []
+        elif not line.startswith("#"):
+            lines.append(line)
+    return lines[-count:]
 
 
 @contextmanager

@@ -125,7 +125,7 @@ def _entry(context: Context, rows: Sequence[Row], trainings: Mapping[str, Sequen
         tag=context.exp.name,
         date=max((r.started for r in records), default=""),
         rows=rows,
-        environment=described_environment(context.device),
+        environment=described_environment(records, context.device),
         model=model,
         commands=commands(records),
     )

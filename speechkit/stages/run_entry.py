@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 
 from speechkit.recipe.environment import CLONE, environment
@@ -24,16 +25,26 @@ def commands(records: list[Record]) -> dict[str, str]:
     return {str(number): line for number, line in enumerate(lines, 1)}
 
 
-def described_environment(device: str) -> dict[str, str]:
-    """Versions, the commit of the clone, and the machine."""
+def described_environment(records: Sequence[Record], device: str) -> dict[str, str]:
+    """Versions, the commits of the clone that the stages ran with, and the machine."""
     env = environment()
     return {
         "speechkit": env["speechkit"],
-        "commit": env["commit"][:12] + " with changes" * env["modified"] or "none",
+        "commit": _commits(records),
         "python": env["python"],
         "torch": env["torch"],
         "machine": f"{_processor()}, {os.cpu_count()} cores, device {device}",
     }
+
+
+def _commits(records: Sequence[Record]) -> str:
+    stages: dict[str, list[int]] = {}
+    for record in records:
+        commit = record.environment.get("commit", "")[:12] + " with changes" * record.environment.get("modified", False)
+        stages.setdefault(commit or "none", []).append(record.stage)
+    if len(stages) == 1:
+        return next(iter(stages))
+    return ", ".join(f"{commit} (stages {', '.join(map(str, numbers))})" for commit, numbers in stages.items())
 
 
 def _processor() -> str:

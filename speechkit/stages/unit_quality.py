@@ -137,7 +137,7 @@ def _report(context: Context, features: str) -> None:
             "training": f"{sum(r.seconds for r in records if r.name.startswith('learn')):.0f} s",
             **{name: summary(score) for name, score in scores.items()},
         },
-        environment=described_environment(context.device),
+        environment=described_environment(records, context.device),
         commands=commands(records),
     )
     write_text(context.outputs["results"], results(entry, environment()["speechkit"]))

@@ -112,7 +112,6 @@ def train(
         OutputError: `out` cannot be written to.
         SpeechkitError: too many steps had no finite loss or gradient.
     """
-    settings.check()
     tune_memory()
     loop = _Loop(model, objective, loader, settings, out)
     return loop.run(validate, progress, should_stop)

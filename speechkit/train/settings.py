@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from speechkit.errors import UsageError
 from speechkit.train.schedules import ScheduleSettings
 
 
@@ -58,20 +57,12 @@ class TrainSettings:
     log_every: int = 50
     seed: int = 0
 
-    def check(self) -> None:
-        """See that the values make sense.
-
-        Raises:
-            UsageError: they do not.
-        """
+    def __post_init__(self) -> None:
         if self.max_steps is None and self.max_minutes is None:
-            raise UsageError("train: neither max_steps nor max_minutes is set", hint="set train.max_steps=1000")
-        if self.max_steps is not None and self.max_steps < 1:
-            raise UsageError(f"train.max_steps: {self.max_steps} is not positive")
-        if self.max_minutes is not None and self.max_minutes <= 0:
-            raise UsageError(f"train.max_minutes: {self.max_minutes} is not positive")
-        for name in ("validate_every", "log_every", "keep_last"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"train.{name}: {getattr(self, name)} is not positive")
+            raise ValueError("neither max_steps nor max_minutes is set")
+        for name in ("max_steps", "max_minutes", "validate_every", "log_every", "keep_last"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name}: {value} is not positive")
         if not 0 <= self.ema < 1:
-            raise UsageError(f"train.ema: {self.ema} is not in [0, 1)")
+            raise ValueError(f"ema: {self.ema} is not in [0, 1)")

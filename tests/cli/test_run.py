@@ -93,7 +93,7 @@ TOY = """
 
 RUN_SH = """#!/bin/sh
 here=$(cd "$(dirname "$0")" && pwd)
-exec "{python}" -m speechkit run "$here/../../../recipes/toy" --in "$here" --conf base "$@"
+exec "{python}" -m speechkit run "${{here%/egs/*}}/recipes/toy" --in "$here" --conf base "$@"
 """
 
 

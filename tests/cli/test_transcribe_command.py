@@ -261,6 +261,16 @@ def test_resume_does_only_what_is_left(here: Path, model: str, capsys: pytest.Ca
     settings = [*command, "--resume", "--beam-size", "3"]
     assert main(settings) == 0
     assert {p.name for p in times if p.stat().st_mtime_ns == times[p]} == set()
+    capsys.readouterr()
+    assert main([word for word in settings if word != "-q"]) == 0
+    assert "2 files · 2 ok (2 before)" in capsys.readouterr().err
+
+
+def test_symbols_for_a_model_that_has_its_own_are_refused(
+    here: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["transcribe", "a.wav", "-m", model, "--vocab", "dict.ltr.txt"]) == 4
+    assert "a model with symbols of its own" in capsys.readouterr().err
 
 
 def test_resume_never_replaces_files_of_others(here: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None:

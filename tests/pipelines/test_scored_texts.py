@@ -28,6 +28,11 @@ def test_lines_that_begin_with_the_same_ids_belong_together_by_id(tmp_path: Path
     assert (refs, hyps) == ({"u-1": "one", "u-2": "two"}, {"u-2": "two", "u-1": ""})
 
 
+def test_an_id_that_appears_twice_is_no_word(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"hyp\.txt:2: u-1 appears twice"):
+        texts(tmp_path, (".txt", "u-1 one\n"), (".txt", "u-1 one\nu-1 two\n"))
+
+
 def test_numbers_that_are_said_are_no_ids(tmp_path: Path) -> None:
     refs, hyps = texts(tmp_path, (".txt", "1\n2\n"), (".txt", "2\n1\n"))
     assert (list(refs.values()), list(hyps.values())) == (["1", "2"], ["2", "1"])

@@ -183,6 +183,7 @@ def test_a_failed_stage_shows_its_log_and_leaves_no_output(bench: Make) -> None:
     assert "the last lines of exp/base/log/12_decode.log:" in shown
     assert "about to fail" in shown
     assert "RuntimeError: no beam" in shown
+    assert "# host" not in shown
     assert list((b.places.exp / "decode").iterdir()) == []
     assert (b.states(Config())[2], b.whys(Config())[2]) == (
         "failed",

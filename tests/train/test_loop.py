@@ -276,12 +276,16 @@ def test_a_budget_in_minutes_becomes_steps(tmp_path: Path, monkeypatch: pytest.M
         ({"max_minutes": -1.0}, r"max_minutes: -1\.0 is not positive"),
         ({"ema": 1.0}, r"ema: 1\.0"),
         ({"log_every": 0}, r"log_every: 0"),
-        ({"frozen": ("",)}, "every parameter is frozen"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(tmp_path: Path, changes: dict[str, object], message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        run(tmp_path, ToyModel(), **changes)
+def test_settings_that_make_no_sense_are_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        settings(**changes)
+
+
+def test_training_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="every parameter is frozen"):
+        run(tmp_path, ToyModel(), frozen=("",))
 
 
 def test_rows_and_lines_tell_what_people_ask(tmp_path: Path) -> None:
