@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,10 @@ class LengthLimits:
 
 
 def prepare_data() -> Stage[Any, dict[str, int | float]]:
-    """Stage 1: egs/CORPUS/prepare.py writes data/SET for every set it knows; the setting `prepare` goes to it."""
+    """Stage 1: egs/CORPUS/prepare.py writes data/SET for every set it knows; the setting `prepare` goes to it.
+
+    Other sets in data/ stay as they are.
+    """
     return Stage(
         number=1,
         name="prepare_data",
@@ -58,6 +62,14 @@ def _prepare(context: Context, settings: dict[str, int | float]) -> None:
         if "unexpected keyword" not in str(error):
             raise
         raise UsageError(f"prepare: {path} knows no such setting: {error}", code="config.unknown") from error
+    _keep_others(context.egs / "data", context.outputs["data"])
+
+
+def _keep_others(old: Path, new: Path) -> None:
+    """Sets that somebody put beside those of prepare.py stay."""
+    for folder in old.iterdir() if old.is_dir() else ():
+        if folder.is_dir() and not (new / folder.name).exists():
+            shutil.copytree(folder, new / folder.name, symlinks=True)
 
 
 def validate_data(sets: Sets, with_text: Sets) -> Stage[Any, tuple[str, ...]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -280,6 +281,16 @@ def test_a_setting_of_prepare_goes_to_prepare(workspace: Workspace, commands: Co
     done = commands.run(*words, "--set", "prepare.speling=1", code=2)
     assert "prepare.py knows no such setting" in done.err
     assert (workspace.system.parent / "data/test/text").read_text() == text  # the old one is still there
+
+
+def test_sets_beside_those_of_prepare_are_kept(workspace: Workspace, commands: Commands) -> None:
+    data = workspace.system.parent / "data"
+    shutil.copytree(data / "dev", data / "mine")
+    done = commands.run(*workspace.command, "--stop-stage", "4")
+    assert ran(done.err) == [1]
+    assert sorted(path.name for path in data.iterdir()) == ["dev", "mine", "test", "train"]
+    assert (data / "mine/text").read_text() == (data / "dev/text").read_text()
+    assert ran(commands.run(*workspace.command).err) == []
 
 
 def test_the_settings_of_a_run_can_be_read_back(finished: Finished, commands: Commands) -> None:
