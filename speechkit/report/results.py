@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -59,11 +60,24 @@ def results(entry: Entry, version: str) -> str:
 
 
 def merged(old: str, new: str) -> str:
-    """The file `old` with the run of the file `new` before the others; a run is in it once."""
+    """The file `old` with the run of the file `new` before the others; a run is in it once, several have a summary."""
     head, *added = new.split("\n## ")
     _, *known = old.split("\n## ")
-    entries = dict.fromkeys(entry.strip() for entry in [*added, *known])
-    return "\n\n## ".join([head.strip(), *entries]) + "\n"
+    entries = list(dict.fromkeys(entry.strip() for entry in [*added, *known]))
+    parts = [head.strip(), *(f"## {entry}" for entry in entries)]
+    if len(entries) > 1:
+        rows = [row for entry in sorted(entries) for row in _summary(entry)]
+        parts.insert(1, "\n".join(["|run|dataset|Wrd|WER, %|steps|", "|---|---|---|---|---|", *rows]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _summary(entry: str) -> list[str]:
+    """A row for each WER of an entry as `_entry` writes it."""
+    tag = entry.partition(", ")[0]
+    steps = ", ".join(f"{name} {count}" for name, count in re.findall(r"^- (\w+): ([\d,]+) steps", entry, re.MULTILINE))
+    table = entry.partition("\nWER, %")[2].partition("\n|---")[2].partition("\n\n")[0]
+    cells = (line.split("|") for line in table.split("\n")[1:])
+    return [f"|{tag}|{row[1]}|{row[3]}|{row[8]}|{steps}|" for row in cells]
 
 
 def score_cells(score: Score, interval: tuple[float, float]) -> list[str]:

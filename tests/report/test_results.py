@@ -16,7 +16,7 @@ def entry(tag: str = "tiny", published: float | None = None) -> Entry:
             Row(dataset="test", score=score(REFS, HYPS, "char"), interval=(0.0, 0.5)),
         ],
         environment={"python": "3.11", "torch": "2.6"},
-        model={"parameters": "640,000"},
+        model={"parameters": "640,000", "pretrain_1": "1,200 steps, 3 min", "finetune": "60 steps, 1 min"},
         commands={"train": "./run.sh --conf tiny"},
     )
 
@@ -45,4 +45,8 @@ def test_a_new_run_comes_first_and_the_same_run_only_once() -> None:
     assert both.index("## new") < both.index("## old")
     assert both.endswith(old.partition("\n## old")[2])
     assert merged(both, results(entry("new"), "0.2")) == both
+    summary = both.partition("\n\n## ")[0]
+    assert [line for line in summary.splitlines() if line.startswith("|")][2:] == [
+        f"|{tag}|test|8|37.50 (12.50–62.50)|pretrain_1 1,200, finetune 60|" for tag in ("new", "old")
+    ]
     assert merged("", results(entry("old"), "0.1")) == old
