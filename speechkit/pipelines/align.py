@@ -13,6 +13,8 @@ from speechkit.pipelines.recordings import Recording
 from speechkit.pipelines.sources import Source
 from speechkit.pipelines.transcript import Transcript, Word, segment_of
 
+_DOUBTFUL = 0.05  # probability of a word
+
 
 def align_text(recognizer: Recognizer, source: Source, text: str, *, name: str = "") -> Transcript:
     """Align a text to a recording: words as written, with their times; a segment a line.
@@ -42,13 +44,17 @@ def align_text(recognizer: Recognizer, source: Source, text: str, *, name: str =
         segments.append(
             segment_of([Word(text=" " + w.text, start=w.start, end=w.end, probability=w.probability) for w in timed])
         )
+    warnings = [recording.warning] if recording.warning else []
+    doubtful = sum(word.probability < _DOUBTFUL for segment in segments for word in segment.words)
+    if 2 * doubtful > len(spans):
+        warnings.append(f"{doubtful} of {len(spans)} words are hardly in it: is this the text of this recording?")
     return Transcript(
         input=source.name,
         text=" ".join(segment.text for segment in segments),
         segments=tuple(segments),
         duration_s=recording.duration_s,
         model=name,
-        warnings=(recording.warning,) if recording.warning else (),
+        warnings=tuple(warnings),
         notes=recording.notes,
     )
 

@@ -35,6 +35,15 @@ def test_a_line_is_a_segment(tmp_path: Path) -> None:
     assert [s.text for s in transcript.segments] == ["a b", "c"]
 
 
+def test_a_text_of_another_recording_is_doubted(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.wav", levels("--ab-b|-ca--"))
+    recognizer, source = Recognizer(LevelReader(), device="cpu"), Source.of_path(path)
+    assert align_text(recognizer, source, "abb ca").warnings == ()
+    assert align_text(recognizer, source, "bcb ab").warnings == (
+        "2 of 2 words are hardly in it: is this the text of this recording?",
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
