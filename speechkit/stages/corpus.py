@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,7 @@ def _keep_others(old: Path, new: Path) -> None:
 
 
 def validate_data(sets: Sets, with_text: Sets) -> Stage[Any, tuple[str, ...]]:
-    """Stage 2: the rules for data directories; findings go to exp/validation.txt, errors stop the run.
+    """Stage 2: the rules for data directories; warnings go to exp/validation.txt, errors stop the run.
 
     Args:
         sets: what to look at.
@@ -81,18 +82,26 @@ def validate_data(sets: Sets, with_text: Sets) -> Stage[Any, tuple[str, ...]]:
     """
 
     def run(context: Context, needs_text: tuple[str, ...]) -> None:
-        lines, num_errors = [], 0
+        errors: list[str] = []
+        warnings: list[str] = []
+        codes: Counter[str] = Counter()
         for name, folder in context.inputs.items():
             options = ValidateOptions(text=name in needs_text, check_audio="header", root=context.egs)
-            problems = validate(folder, options)
-            num_errors += sum(p.code.startswith("E") for p in problems)
-            lines += [f"{folder / p.file}:{p.line}: {p.code} {p.message}" for p in problems]
-        for line in lines:
+            for problem in validate(folder, options):
+                found = errors if problem.code.startswith("E") else warnings
+                found.append(f"{folder / problem.file}:{problem.line}: {problem.code} {problem.message}")
+                codes[problem.code] += 1
+        for line in warnings:
+            context.log.info("%s", line)
+        for line in errors:
             context.log.warning("%s", line)
-        if num_errors:
+        if errors:
             hint = "repair with: speechkit data fix DIR"
-            raise InputError(f"{num_errors} errors in the data, the first: {lines[0]}", hint=hint, code="data.rules")
-        write_text(context.outputs["report"], "".join(line + "\n" for line in lines))
+            raise InputError(f"{len(errors)} errors in the data, the first: {errors[0]}", hint=hint, code="data.rules")
+        if warnings:
+            kinds = ", ".join(f"{code} {count} times" for code, count in codes.items())
+            context.log.warning("%d warnings (%s), all in %s", len(warnings), kinds, context.exp / "validation.txt")
+        write_text(context.outputs["report"], "".join(line + "\n" for line in warnings))
 
     return Stage(
         number=2,
