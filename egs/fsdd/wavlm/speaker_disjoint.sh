@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Does pre-training help with speakers never heard? About three and a half hours on two CPU cores; called again, it goes
+# on where it was stopped. Flags (--data-dir, --device, …) go to every run. README.md says what is compared.
+set -e
+here=$(cd "$(dirname "$0")" && pwd)
+
+run() {  # TAG, then settings
+    tag=$1
+    shift
+    "$here/run.sh" --conf tiny speaker_disjoint "${flags[@]}" --tag "$tag" --set "$@"
+}
+
+flags=("$@")
+sets=speaker_disjoint_train_strings
+[ -d "$here/../data/other_speakers" ] && sets+=,other_speakers
+flags+=(--stop-stage 23)
+run pretrain "pretrain_sets=[$sets]"
+flags=("$@")
+
+few=(train_set=speaker_disjoint_train_10pct_strings finetune.train.max_minutes=4)
+scratch=(init=random finetune.train.learning_rate=2e-3)
+for seed in 0 1 2; do
+    for iteration in 2 1; do
+        from=init=wavlm/exp/pretrain/pretrain_$iteration/model
+        run iteration$iteration-seed$seed seed=$seed $from
+        run iteration$iteration-10pct-seed$seed seed=$seed $from "${few[@]}"
+    done
+    run scratch-seed$seed seed=$seed "${scratch[@]}" finetune.train.max_minutes=20
+    run scratch-10pct-seed$seed seed=$seed "${scratch[@]}" "${few[@]}"
+done
