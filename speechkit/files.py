@@ -22,6 +22,7 @@ from speechkit.errors import Busy, OutputError
 log = logging.getLogger(__name__)
 
 _CHUNK = 1 << 20
+_LEFT = re.compile(r"\.(?P<stem>.+)\.(?:tmp-\d+(?P<suffix>\.[^.]*)?|old-\d+)")  # the names that `whole` gives
 _NEW_LOCK_SECONDS = 10.0  # a lock file without content is being written, or its writer died within a moment
 
 
@@ -74,10 +75,14 @@ def leftovers(path: str | Path, *, older_than_seconds: float) -> list[Path]:
     target = Path(path).resolve()
     if not target.parent.is_dir():
         return []
-    stem, suffix, name = (re.escape(text) for text in (target.stem, target.suffix, target.name))
-    ours = re.compile(rf"\.{stem}\.tmp-\d+{suffix}|\.{name}\.old-\d+")
     before = time.time() - older_than_seconds
-    return sorted(p for p in target.parent.iterdir() if ours.fullmatch(p.name) and p.lstat().st_mtime < before)
+    return sorted(p for p in target.parent.iterdir() if left_of(p) == target and p.lstat().st_mtime < before)
+
+
+def left_of(path: Path) -> Path | None:
+    """The output that a killed run was about to write when it left `path`; None for everything else."""
+    match = _LEFT.fullmatch(path.name)
+    return path.with_name(match["stem"] + (match["suffix"] or "")) if match else None
 
 
 def unwritable(path: str | Path, error: OSError) -> OutputError:

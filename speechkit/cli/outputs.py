@@ -8,7 +8,6 @@ import errno
 import hashlib
 import json
 import os
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,11 +16,9 @@ from typing import Any
 
 from speechkit.cli.inputs import Input, Inputs
 from speechkit.errors import OutputError, UsageError, nearest
-from speechkit.files import lock, refuse_special, unwritable, write_text
+from speechkit.files import left_of, lock, refuse_special, unwritable, write_text
 
 RECORD = ".speechkit.jsonl"
-
-_TEMPORARY = re.compile(r"\.(.+)\.tmp-\d+(\.\w+)")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,11 +153,11 @@ class Outputs:
             yield
 
     def _remove_leftovers(self, folder: Path) -> None:
-        """Remove what a killed run had begun to write: temporary files (see `files.whole`) of outputs in the record."""
+        """Remove what a killed run had begun to write of the outputs in the record."""
         ours = {path for entry in self.record.values() for path in entry["outputs"]}
-        for path in folder.rglob(".*.tmp-*") if ours else ():
-            match = _TEMPORARY.fullmatch(path.name)
-            if match and self._relative(path.with_name(match[1] + match[2])) in ours:
+        for path in folder.rglob(".*") if ours else ():
+            output = left_of(path)
+            if output and self._relative(output) in ours:
                 path.unlink(missing_ok=True)
 
     def left(self, items: Sequence[Input]) -> list[Input]:

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from speechkit.data.directory import Directory, Record, TableFile, read_directory
 from speechkit.data.problem import Problem, escaped
-from speechkit.data.reading import Directory, Record, TableFile, read_directory
 from speechkit.errors import InputError, SpeechkitError
 from speechkit.files import unwritable, whole, write_text
 

@@ -14,9 +14,9 @@ import numpy as np
 from speechkit.audio.files import AudioInfo, blocks
 from speechkit.data import rxfilename
 from speechkit.data.ark import header_at
+from speechkit.data.directory import Directory, Record
 from speechkit.data.kaldi import audio_problem, read_header
 from speechkit.data.problem import Problem
-from speechkit.data.reading import Directory, Record
 from speechkit.errors import InputError
 
 Depth = Literal["none", "stat", "header", "full"]

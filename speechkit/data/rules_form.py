@@ -6,8 +6,8 @@ import itertools
 import unicodedata
 from collections.abc import Iterator
 
+from speechkit.data.directory import Directory, TableFile
 from speechkit.data.problem import Problem
-from speechkit.data.reading import Directory, TableFile
 from speechkit.data.tables import Layout
 
 

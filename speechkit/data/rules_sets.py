@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from speechkit.data.directory import Directory, TableFile
 from speechkit.data.problem import Problem
-from speechkit.data.reading import Directory, TableFile
 
 
 def check_sets(directory: Directory) -> Iterator[Problem]:

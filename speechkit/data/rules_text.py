@@ -5,8 +5,8 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator, Mapping
 
+from speechkit.data.directory import Directory, Record
 from speechkit.data.problem import Problem
-from speechkit.data.reading import Directory, Record
 from speechkit.data.rules_times import Duration
 from speechkit.data.spans import MIN_SEGMENT_SECONDS
 

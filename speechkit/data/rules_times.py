@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from speechkit.audio.files import AudioInfo
+from speechkit.data.directory import Directory, Record
 from speechkit.data.problem import Problem
-from speechkit.data.reading import Directory, Record
 from speechkit.data.spans import END_OF_RECORDING, MAX_OVERSHOOT_SECONDS, MIN_SEGMENT_SECONDS, number, parse_times
 
 _MAX_DISAGREEMENT_SECONDS = 0.05

@@ -6,8 +6,8 @@ import math
 import re
 from collections.abc import Iterator
 
+from speechkit.data.directory import Directory, Record
 from speechkit.data.problem import Problem
-from speechkit.data.reading import Directory, Record
 from speechkit.data.spans import number
 
 _DURATIONS = ("utt2dur", "reco2dur")

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from speechkit.data import rules_audio, rules_form, rules_sets, rules_text, rules_times, rules_values
+from speechkit.data.directory import read_directory
 from speechkit.data.problem import Problem
-from speechkit.data.reading import read_directory
 from speechkit.data.tables import root_of
 
 
