@@ -88,7 +88,9 @@ def prepare(
             corpus_dir, corpus = None, f"digits said by espeak-ng (FSDD was not downloaded: {error})"
     log.info("corpus: %s", corpus)
     if corpus_dir:
-        prepare_recordings(corpus_dir, data_dir, StringSettings(hours=string_hours, seed=int(seed)))
+        # speakers take turns at any loudness, as they do in a recording of an hour
+        strings = StringSettings(hours=string_hours, several=0.5, loudness_db=12.0, seed=int(seed))
+        prepare_recordings(corpus_dir, data_dir, strings)
     else:
         prepare_made(data_dir, int(made_utterances), int(seed))  # settings may come as floats
     write_text(data_dir / "corpus.txt", corpus + "\n")

@@ -1,4 +1,4 @@
-"""Random strings of short clips, each of one speaker's own: more to learn from where a corpus has single words only."""
+"""Random strings of short clips: more to learn from where a corpus has single words only."""
 
 from __future__ import annotations
 
@@ -46,6 +46,7 @@ class StringSettings:
 
     Attributes:
         hours: of strings, all speakers together.
+        several: share of the hours in which the clips of a string are of any speakers; else they are of one.
         fewest: clips of a string.
         most: clips of a string.
         gap_seconds: the longest silence before, between and after the clips.
@@ -54,6 +55,7 @@ class StringSettings:
     """
 
     hours: float = 2.0
+    several: float = 0.0
     fewest: int = 1
     most: int = 4
     gap_seconds: float = 0.2
@@ -123,15 +125,28 @@ def _strings(
     clips: Sequence[Clip], samples: dict[str, Samples], rate: int, settings: StringSettings
 ) -> Iterator[Spoken]:
     speakers = sorted({clip.speaker for clip in clips})
+    seconds = settings.hours * 3600
     for speaker in speakers:
         own = [clip for clip in clips if clip.speaker == speaker]
-        leveled = [level(samples[clip.id]) for clip in own]
-        length = number = 0
-        while length < settings.hours * 3600 * rate / len(speakers):
-            id = f"{speaker}-string-{number:05d}"
-            wave, chosen = string(leveled, settings, rate, id)
-            yield Spoken(id, speaker, " ".join(own[i].text for i in chosen), wave)
-            length, number = length + len(wave), number + 1
+        yield from _of(speaker, own, samples, rate, settings, seconds * (1 - settings.several) / len(speakers))
+    yield from _of("several", clips, samples, rate, settings, seconds * settings.several)
+
+
+def _of(
+    speaker: str,
+    clips: Sequence[Clip],
+    samples: dict[str, Samples],
+    rate: int,
+    settings: StringSettings,
+    seconds: float,
+) -> Iterator[Spoken]:
+    leveled = [level(samples[clip.id]) for clip in clips]
+    length = number = 0
+    while length < seconds * rate:
+        id = f"{speaker}-string-{number:05d}"
+        wave, chosen = string(leveled, settings, rate, id)
+        yield Spoken(id, speaker, " ".join(clips[i].text for i in chosen), wave)
+        length, number = length + len(wave), number + 1
 
 
 def level(samples: Samples) -> Samples:

@@ -3,10 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
 
 from speechkit.data.kaldi import utterances
-from speechkit.data.strings import Spoken, StringSettings, join, level, string
+from speechkit.data.strings import Clip, Spoken, StringSettings, join, level, string, write_strings
 
 
 def test_joined_utterances_come_back_sample_by_sample(tmp_path: Path) -> None:
@@ -54,3 +55,21 @@ def test_each_clip_of_a_string_has_a_loudness_of_its_own_within_bounds() -> None
     levels = {int(x) for number in range(50) for x in string(clips, settings, 1000, f"s{number}")[0]}
     assert 501 <= min(levels) < 600
     assert 1700 < max(levels) <= 1996
+
+
+def test_a_share_of_the_strings_has_several_speakers(tmp_path: Path) -> None:
+    clips = []
+    for speaker in ("ann", "bob"):
+        for word in ("one", "two"):
+            path = tmp_path / f"{speaker}-{word}.wav"
+            soundfile.write(path, np.full(800, 1000, dtype=np.int16), 8000)
+            clips.append(Clip(f"{speaker}-{word}", speaker, f"{speaker}{word}", path))
+    settings = StringSettings(hours=0.02, several=0.25, fewest=2)
+    write_strings(tmp_path / "data/x", tmp_path / "dump/x", clips, settings)
+    strings = [u for u in utterances(tmp_path / "data/x", root=tmp_path) if "-string-" in u.id]
+    seconds = {s: sum(u.duration_s for u in strings if u.speaker == s) for s in ("ann", "bob", "several")}
+    assert seconds == pytest.approx({"ann": 27, "bob": 27, "several": 18}, abs=2)
+    said = {u.speaker: {word[:3] for word in (u.text or "").split()} for u in strings if u.speaker != "several"}
+    assert said == {"ann": {"ann"}, "bob": {"bob"}}
+    mixed = [{word[:3] for word in (u.text or "").split()} for u in strings if u.speaker == "several"]
+    assert {"ann", "bob"} in mixed
