@@ -1,4 +1,4 @@
-"""Speech and audio processing: pre-training, recognition, synthesis and watermarking."""
+"""Speech and audio processing: pre-training, hidden units, recognition and alignment."""
 
 from __future__ import annotations
 

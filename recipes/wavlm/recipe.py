@@ -5,9 +5,8 @@ Sources: Chen et al., "WavLM" (2022); Hsu et al., "HuBERT" (2021) for the units.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,8 +14,7 @@ from speechkit import draws
 from speechkit.data.plan import PlanSettings
 from speechkit.data.span_mask import SpanSettings
 from speechkit.data.utterance import Utterance, read_utterances
-from speechkit.jobs import Interrupted
-from speechkit.models import is_published
+from speechkit.models import PUBLISHED, is_published
 from speechkit.models.wavlm.config import WavLMConfig
 from speechkit.recipe.context import Context
 from speechkit.recipe.stage import Recipe, Stage
@@ -26,7 +24,8 @@ from speechkit.stages.ctc import CTCTraining, DecodeSettings, FinetuneSettings, 
 from speechkit.stages.report import publish, report
 from speechkit.stages.score import score
 from speechkit.stages.tokens import TokenSettings, learn_tokens
-from speechkit.stages.units import UnitSettings, label_units, learn_units, read_units
+from speechkit.stages.training import train_in_stage
+from speechkit.stages.units import UnitSettings, UnitStage, label_units, learn_units, read_units
 from speechkit.train.settings import TrainSettings
 
 
@@ -74,7 +73,7 @@ class PretrainSettings:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WavLMRecipe:
-    """All settings of the recipe; the defaults are those of WavLM Base.
+    """All settings of the recipe; the defaults are those of WavLM Base where conf/base.yaml does not say otherwise.
 
     Attributes:
         pretrain_sets: what pre-training hears.
@@ -126,6 +125,10 @@ class WavLMRecipe:
     def __post_init__(self) -> None:
         if not self.test_sets:
             raise ValueError("test_sets: none is named, so there would be nothing to score")
+        known = ["pretrain_1", "pretrain_2", "random", *PUBLISHED]
+        if self.init not in known and "/" not in self.init:
+            names = ", ".join(known)
+            raise ValueError(f"init: {self.init!r} is neither a path with a slash in it nor hf:owner/name nor {names}")
 
 
 # Which sets -------------------------------------------------------------------------------------------------------
@@ -178,7 +181,6 @@ class UnitTraining:
     Attributes:
         model: the network.
         clusters: of the units.
-        min_crop_seconds: of the held-out utterances too.
         pretrain: how.
         iteration: 1 or 2, for the initial weights.
         seed: of all draws.
@@ -202,7 +204,6 @@ def pretrain(context: Context, settings: UnitTraining) -> None:
     from speechkit.objectives.masked_units import MaskedUnits
     from speechkit.pipelines.device import choose_device
     from speechkit.train.evaluate import evaluate
-    from speechkit.train.loop import train
 
     torch.manual_seed(draws.torch_seed(settings.seed, 0, "init", f"pretrain_{settings.iteration}"))
     s = settings.pretrain
@@ -221,23 +222,17 @@ def pretrain(context: Context, settings: UnitTraining) -> None:
     bad_cuts = context.exp / "log" / "bad_cuts.jsonl"
     batches = crops(utterances, units, rate, noises, settings, model, s.micro_batches, bad_cuts)
     held_out = crops(read_utterances(context.inputs["dev"]), units, rate, noises, settings, model, 1, bad_cuts)
-    assert context.work is not None
-    with context.progress(s.train.max_steps or 0, "step") as progress:
-        result = train(
-            model,
-            objective,
-            batches,
-            replace(s.train, seed=settings.seed),
-            out=context.work,
-            validate=lambda m: evaluate(m, objective, held_out.once()),
-            progress=progress.update,
-            should_stop=context.should_stop,
-        )
-    if result.interrupted:
-        raise Interrupted
+    result = train_in_stage(
+        context,
+        model,
+        objective,
+        batches,
+        s.train,
+        seed=settings.seed,
+        validate=lambda m: evaluate(m, objective, held_out.once()),
+    )
     model.load_state_dict(load_file(result.last[0]))
     save(model, context.outputs["model"])
-    shutil.copy2(context.work / "metrics.jsonl", context.outputs["metrics"])
 
 
 def crops(
@@ -307,7 +302,7 @@ def unit_stages(iteration: Literal[1, 2], first: int, last: int) -> tuple[Stage[
             group="train",
             inputs=lambda c: list_inputs(c.pretrain_sets) | encoder,
             outputs={"kmeans": f"exp/{units}/kmeans"},
-            settings=lambda c: getattr(c, units),
+            settings=lambda c: UnitStage(units=getattr(c, units), seed=c.seed),
             run=learn_units,
             gpu=True,
             when=when,
@@ -318,7 +313,7 @@ def unit_stages(iteration: Literal[1, 2], first: int, last: int) -> tuple[Stage[
             group="train",
             inputs=lambda c: list_inputs(pretraining_sets(c)) | encoder | {"kmeans": f"exp/{units}/kmeans"},
             outputs={"units": f"exp/{units}/units"},
-            settings=lambda c: getattr(c, units),
+            settings=lambda c: UnitStage(units=getattr(c, units), seed=c.seed),
             run=label_units,
             gpu=True,
             when=when,
@@ -385,7 +380,7 @@ RECIPE = Recipe(
         validate_data(all_sets, with_text=finetuning_sets),
         index_audio(all_sets),
         filter_lengths(limits),
-        learn_tokens(frame_rate=50.0),
+        learn_tokens(lambda c: c.model.frame_rate),
         *unit_stages(1, first=7, last=10),
         *unit_stages(2, first=21, last=23),
         Stage(
@@ -440,6 +435,6 @@ RECIPE = Recipe(
         ),
         score(number=33),
         report(number=35, trainings=trainings, lists=lists),
-        publish(number=36, tracked="wavlm/RESULTS.md"),
+        publish(number=36),
     ),
 )

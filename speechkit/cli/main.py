@@ -213,7 +213,7 @@ def _known(error: BaseException) -> SpeechkitError | None:
     if isinstance(error, SpeechkitError):
         return error
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, without importing it
-        return ModelError("out of memory", hint="use a smaller --batch-seconds or --nj", code="memory")
+        return ModelError("out of memory", hint="use a smaller --batch-seconds", code="memory")
     if isinstance(error, OSError) and error.errno in _DISK:
         from speechkit.files import unwritable
 

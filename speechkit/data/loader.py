@@ -91,7 +91,7 @@ class Loader:
 
     With a plan for crops every micro-batch is cut to its shortest utterance, at most the plan's `max_crop_samples`, at
     starts drawn as `crop`; labels with a rate are cut along. Otherwise rows are padded. Labels come as labels
-    `(B, L)` under their names, and as `text` where every utterance has one and is not cut.
+    `(B, L)` under their names.
 
     A recording that cannot be read is silence with weight 0 in the batch; the counts of the step's headers, made
     before reading, still include it.
@@ -149,7 +149,6 @@ class Loader:
         self.wait_seconds = 0.0
         self._real_samples, self._padded_samples = 0, 0
         self._cropped = plan.max_crop_samples is not None
-        self._has_text = not self._cropped and all(u.text is not None for u in utterances)
         self._cache: Recordings | None = {} if cache else None
         self._staging = Staging(device)
         self._check_labels()
@@ -245,8 +244,6 @@ class Loader:
         for name, values in self.labels.items():
             rows = values.rows(ids, starts, lengths, self.sample_rate, cropped=self._cropped)
             labels[name], label_lengths[name] = pad_labels(rows)
-        if self._has_text:
-            labels["text"] = [u.text or "" for u in utterances]
         header = Batch(
             ids=ids,
             number=micro_batch.number,
@@ -333,12 +330,13 @@ class Loader:
                     for bad in new
                 )
         if len(self.bad) > self.max_bad:
-            where = f"they are listed in {self.bad_cuts}" if self.bad_cuts else ""
+            where = f", all in {self.bad_cuts}" if self.bad_cuts else ""
             raise InputError(
-                f"{len(self.bad)} of {len(self.utterances)} utterances cannot be read, max_bad is {self.max_bad}: "
+                f"{len(self.bad)} of {len(self.utterances)} utterances cannot be read, at most {self.max_bad} may be: "
                 + ", ".join(itertools.islice(self.bad, 3))
-                + (", …" if len(self.bad) > 3 else ""),
-                hint=where,
+                + (", …" if len(self.bad) > 3 else "")
+                + where,
+                hint="speechkit data validate --check-audio full DIR names every damaged recording",
                 code="data.bad",
             )
 

@@ -60,8 +60,6 @@ class Plan:
         settings: how to pack them.
         seed: of every draw.
         max_crop_samples: for training on crops: what a longer utterance counts as.
-        starts: the first micro-batches of epochs 0, 1, … as far as they are known from a run before, which saves
-            counting those epochs again.
 
     Raises:
         ValueError: there are no utterances, or two have the same id.
@@ -75,7 +73,6 @@ class Plan:
         settings: PlanSettings,
         seed: int,
         max_crop_samples: int | None = None,
-        starts: Sequence[int] = (0,),
     ) -> None:
         if not ids or len(set(ids)) != len(ids):
             raise ValueError(f"a plan needs utterances with different ids, got {len(ids)}, {len(set(ids))} different")
@@ -86,7 +83,7 @@ class Plan:
         self.settings = settings
         self.seed = seed
         self.max_crop_samples = max_crop_samples
-        self.starts = list(starts)
+        self.starts = [0]  # the first micro-batch of every epoch counted so far
         self._rank = np.argsort(sorted(range(len(ids)), key=self.ids.__getitem__))  # ids compare as these do
         self._epochs: dict[int, list[NDArray[np.int64]]] = {}
 

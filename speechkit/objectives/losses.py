@@ -25,7 +25,7 @@ class Term:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Losses:
-    """The terms of one micro-batch, by name, and named sums that the model wants after the step."""
+    """The terms of one micro-batch, by name, and named sums for the objective's `measures`."""
 
     terms: Mapping[str, Term]
     statistics: Mapping[str, Tensor] = field(default_factory=dict)

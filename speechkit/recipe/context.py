@@ -93,6 +93,9 @@ class Context:
         device: `cpu`, `cuda`, or `auto` to take the best there is.
         nj: how many jobs `map` starts.
         log: the stage's logger; what any module of speechkit logs goes to the stage's log too.
+        log_file: where that log is.
+        console: what the user sees.
+        note: says how far the stage is, for its record.
         should_stop: true once the user or the scheduler wants the run to end.
     """
 

@@ -66,7 +66,7 @@ class Places:
     def _format(self, pattern: str, config: Any) -> str:
         values: Mapping[str, Any] = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
         try:
-            return pattern.format_map({**values, "corpus_dir": self.corpus_dir or ""})
+            return pattern.format_map({**values, "corpus_dir": self.corpus_dir or "", "system": self.system.name})
         except (KeyError, AttributeError) as error:
             raise ValueError(f"path pattern {pattern!r}: no setting {error}") from error
 

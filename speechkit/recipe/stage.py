@@ -36,9 +36,9 @@ Outputs = Mapping[str, str]
 class Stage(Generic[C, S]):
     """One numbered step of a recipe; it runs again only when something it declares has changed.
 
-    Path patterns are formatted from the configuration (`dump/{audio_format}/{train_set}`) and `{corpus_dir}`, the value
-    of `--data-dir`. `exp/…` lies in the experiment's folder, everything else counts from egs/CORPUS (`data/…`,
-    `dump/…`, `prepare.py`). Outputs may be files or folders.
+    Path patterns are formatted from the configuration (`dump/{audio_format}/{train_set}`), `{corpus_dir}`, the value of
+    `--data-dir`, and `{system}`, the name of the folder below egs/CORPUS. `exp/…` lies in the experiment's folder,
+    everything else counts from egs/CORPUS (`data/…`, `dump/…`, `prepare.py`). Outputs may be files or folders.
 
     Args:
         number: never reused once released.

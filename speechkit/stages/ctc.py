@@ -13,10 +13,10 @@ from speechkit.data.plan import PlanSettings
 from speechkit.data.span_mask import SpanSettings
 from speechkit.data.utterance import Utterance, read_utterances
 from speechkit.files import write_text
-from speechkit.jobs import Interrupted
 from speechkit.models.wavlm.config import WavLMConfig
 from speechkit.recipe.context import Context
 from speechkit.stages.augment import AugmentSettings, waveform_transforms
+from speechkit.stages.training import train_in_stage
 from speechkit.train.settings import TrainSettings
 
 
@@ -77,32 +77,25 @@ def finetune(context: Context, settings: CTCTraining) -> None:
     from speechkit.models import save
     from speechkit.objectives.ctc import CTC
     from speechkit.objectives.layer_drop import LayerDrop
-    from speechkit.train.loop import train
 
     model = _model(context, settings)
     encoder = model.encoder.config.encoder
     layer_drop = LayerDrop(num_layers=encoder.num_layers, probability=encoder.layer_drop, seed=settings.seed)
     objective = CTC(num_frames=model.encoder.num_frames, layer_drop=layer_drop if encoder.layer_drop else None)
-    assert context.work is not None
-    with context.progress(settings.finetune.train.max_steps or 0, "step") as progress:
-        result = train(
-            model,
-            objective,
-            _training_batches(context, settings, model),
-            replace(settings.finetune.train, seed=settings.seed),
-            out=context.work,
-            validate=_Validation(context, model, objective),
-            progress=progress.update,
-            should_stop=context.should_stop,
-        )
-    if result.interrupted:
-        raise Interrupted
-    context.log.info("best: %.4f, kept %s", result.best_value or 0.0, ", ".join(p.name for p in result.best))
+    result = train_in_stage(
+        context,
+        model,
+        objective,
+        _training_batches(context, settings, model),
+        settings.finetune.train,
+        seed=settings.seed,
+        validate=_Validation(context, model, objective),
+    )
+    context.log.info("kept %s", ", ".join(p.name for p in result.best))
     save(model, context.outputs["model"])
     context.outputs["weights"].mkdir()
     for path in result.best or result.last[:1]:
         shutil.copy2(path, context.outputs["weights"])
-    shutil.copy2(context.work / "metrics.jsonl", context.outputs["metrics"])
 
 
 def _model(context: Context, settings: CTCTraining) -> Any:
@@ -184,7 +177,7 @@ def _loader(
 
 
 class _Validation:
-    """Loss and error rate of the held-out set, with one text to look at."""
+    """Loss and error rate of the held-out set."""
 
     def __init__(self, context: Context, model: Any, objective: Any) -> None:
         self.utterances = read_utterances(context.inputs["dev"])

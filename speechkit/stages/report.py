@@ -52,18 +52,17 @@ def report(
     )
 
 
-def publish(number: int, tracked: str) -> Stage[Any, str]:
-    """Add the experiment's results to a tracked file, newest first; runs only when named.
+def publish(number: int) -> Stage[Any, None]:
+    """Add the experiment's results to RESULTS.md of the system's folder, newest first; runs only when named.
 
     Args:
         number: of the stage.
-        tracked: the file, `SYSTEM/RESULTS.md`.
     """
 
-    def run(context: Context, name: str) -> None:
+    def run(context: Context, _: None) -> None:
         from speechkit.report.results import merged
 
-        old = context.egs / name
+        old = context.exp.parents[1] / "RESULTS.md"
         text = old.read_text(encoding="utf-8") if old.exists() else ""
         new = context.inputs["results"].read_text(encoding="utf-8")
         write_text(context.outputs["tracked"], merged(text, new))
@@ -73,8 +72,8 @@ def publish(number: int, tracked: str) -> Stage[Any, str]:
         name="publish",
         group="upload",
         inputs={"results": "exp/RESULTS.md"},
-        outputs={"tracked": tracked},
-        settings=lambda c: tracked,  # noqa: ARG005
+        outputs={"tracked": "{system}/RESULTS.md"},
+        settings=lambda c: None,  # noqa: ARG005
         run=run,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -26,16 +27,17 @@ class TokenSettings:
     size: int = 1000
 
 
-def learn_tokens(frame_rate: float) -> Stage[Any, TokenSettings]:
+def learn_tokens(frame_rate: Callable[[Any], float]) -> Stage[Any, tuple[TokenSettings, float]]:
     """Stage 5: a tokenizer from the transcripts of `train_set`, and the lists that CTC can be trained on.
 
     Args:
-        frame_rate: of the encoder, for what fits into its frames.
+        frame_rate: picks that of the encoder in Hz, for what fits into its frames.
     """
 
-    def run(context: Context, settings: TokenSettings) -> None:
+    def run(context: Context, task: tuple[TokenSettings, float]) -> None:
         from speechkit.tokenizers.text import learn
 
+        settings, rate = task
         train = read_utterances(context.inputs["train"])
         tokenizer = learn([u.text for u in train if u.text], settings.kind, settings.size)
         tokenizer.save(context.outputs["tokens"])
@@ -46,7 +48,7 @@ def learn_tokens(frame_rate: float) -> Stage[Any, TokenSettings]:
             for u in read_utterances(context.inputs[name]):
                 try:
                     tokens = tokenizer.encode(u.text or "")
-                    reason = _unreachable(tokens, u.duration_s * frame_rate)
+                    reason = _unreachable(tokens, u.duration_s * rate)
                 except InputError as error:
                     reason = error.message
                 if reason:
@@ -69,7 +71,7 @@ def learn_tokens(frame_rate: float) -> Stage[Any, TokenSettings]:
             "dev": "exp/finetune/dev.jsonl",
             "dropped": "exp/finetune/dropped.tsv",
         },
-        settings=lambda c: c.tokens,
+        settings=lambda c: (c.tokens, frame_rate(c)),
         run=run,
     )
 

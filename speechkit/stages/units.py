@@ -29,14 +29,25 @@ class UnitSettings:
         layer: of the encoder, counted from 1 (0 is what enters the first); without an encoder MFCC are used.
         frame_shift_ms: of the MFCC.
         max_frames: frames that k-means keeps in memory.
-        seed: of its draws.
     """
 
     clusters: int = 100
     layer: int = 6
     frame_shift_ms: float = 10.0
     max_frames: int = 1_000_000
-    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UnitStage:
+    """What the stages of units read.
+
+    Attributes:
+        units: what they are made of.
+        seed: of all draws.
+    """
+
+    units: UnitSettings
+    seed: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,11 +74,11 @@ class FeatureReader:
         device: where to compute.
     """
 
-    def __init__(self, settings: UnitSettings, encoder: Path | None, device: str) -> None:
+    def __init__(self, settings: UnitStage, encoder: Path | None, device: str) -> None:
         from speechkit.models import load
         from speechkit.pipelines.device import choose_device
 
-        self.settings = settings
+        self.settings, self.seed = settings.units, settings.seed
         self.device = choose_device(device)
         model = load(encoder, device=str(self.device)).eval() if encoder else None
         self.encoder: Any = getattr(model, "encoder", model)
@@ -94,7 +105,7 @@ class FeatureReader:
         from speechkit.nn.lengths import valid_frames
 
         packing = PlanSettings(batch_seconds=_BATCH_SECONDS)
-        plan = plan_utterances(utterances, self.sample_rate, packing, seed=self.settings.seed)
+        plan = plan_utterances(utterances, self.sample_rate, packing, seed=self.seed)
         eps = self.encoder.config.waveform_eps if self.encoder else None
         transforms = [] if eps is None else [Normalize(eps=eps)]
         loader = Loader(utterances, plan, transforms, sample_rate=self.sample_rate, device=self.device)
@@ -115,7 +126,7 @@ class FeatureReader:
         return states.output, states.lengths
 
 
-def learn_units(context: Context, settings: UnitSettings) -> None:
+def learn_units(context: Context, settings: UnitStage) -> None:
     """Learn k-means on the utterances of the inputs `lists …`; the input `encoder` is used where there is one."""
     from speechkit.tokenizers.kmeans import fit
 
@@ -123,15 +134,15 @@ def learn_units(context: Context, settings: UnitSettings) -> None:
     utterances = read_lists(context.named("lists").values())
     kmeans = fit(
         lambda: (frames.features for frames in reader.read(utterances)),
-        settings.clusters,
+        settings.units.clusters,
         settings.seed,
-        max_frames=settings.max_frames,
+        max_frames=settings.units.max_frames,
     )
-    context.log.info("%d clusters of %d frames, inertia %.5g", settings.clusters, kmeans.frames, kmeans.inertia)
+    context.log.info("%d clusters of %d frames, inertia %.5g", settings.units.clusters, kmeans.frames, kmeans.inertia)
     kmeans.save(context.outputs["kmeans"])
 
 
-def label_units(context: Context, settings: UnitSettings) -> None:
+def label_units(context: Context, settings: UnitStage) -> None:
     """Write the unit of every frame of the inputs `lists …`: a line `id unit unit …` for each utterance."""
     from speechkit.tokenizers.kmeans import KMeans
 

@@ -85,6 +85,7 @@ def train(
     loader: StepLoader,
     settings: TrainSettings,
     *,
+    seed: int,
     out: Path,
     validate: Callable[[ModelT], Mapping[str, float | str]] | None = None,
     progress: Callable[[int, int, str], None] = lambda step, max_steps, text: None,  # noqa: ARG005
@@ -100,6 +101,7 @@ def train(
         objective: what is minimized.
         loader: of the training batches.
         settings: of the loop.
+        seed: of dropout.
         out: the folder of the training; the same one continues it.
         validate: called in evaluation mode, without gradients, in float32; its numbers rank the weights and go, with
             its texts, into metrics.jsonl.
@@ -113,15 +115,22 @@ def train(
         SpeechkitError: too many steps had no finite loss or gradient.
     """
     tune_memory()
-    loop = _Loop(model, objective, loader, settings, out)
+    loop = _Loop(model, objective, loader, settings, seed, out)
     return loop.run(validate, progress, should_stop)
 
 
 class _Loop:
     def __init__(
-        self, model: nn.Module, objective: Objective[Any], loader: StepLoader, settings: TrainSettings, out: Path
+        self,
+        model: nn.Module,
+        objective: Objective[Any],
+        loader: StepLoader,
+        settings: TrainSettings,
+        seed: int,
+        out: Path,
     ) -> None:
-        self.model, self.objective, self.loader, self.settings, self.out = model, objective, loader, settings, out
+        self.model, self.objective, self.loader = model, objective, loader
+        self.settings, self.seed, self.out = settings, seed, out
         self.device = next(model.parameters()).device
         freeze(model, settings)
         self.optimizer = Optimizer(model, settings)
@@ -132,7 +141,7 @@ class _Loop:
         self.update = self._updater(self.optimizer, self.state.dtype)
 
     def _continue(self) -> TrainState | None:
-        saved = load_checkpoint(self.out / "checkpoints", self.settings)
+        saved = load_checkpoint(self.out / "checkpoints", comparable(self.settings, self.seed))
         if saved is None:
             return None
         state, tensors = saved
@@ -156,7 +165,7 @@ class _Loop:
         total = sum(p.numel() for p in self.model.parameters())
         trained = sum(p.numel() for p in self.optimizer.parameters.values())
         log.info("training %d of %d parameters for %d steps in %s", trained, total, max_steps, dtype)
-        return TrainState(max_steps=max_steps, dtype=dtype, settings=comparable(self.settings))
+        return TrainState(max_steps=max_steps, dtype=dtype, settings=comparable(self.settings, self.seed))
 
     def _seconds_per_step(self, dtype: str) -> float:
         """Time the first steps at learning rate 0 with an optimizer of their own, so that they leave no trace."""
@@ -170,7 +179,7 @@ class _Loop:
         return (times[-1] - times[_UNTIMED - 1]) / (_TIMED - _UNTIMED)
 
     def _updater(self, optimizer: Optimizer, dtype: str) -> Updater:
-        return Updater(self.model, self.objective, optimizer, dtype=getattr(torch, dtype), seed=self.settings.seed)
+        return Updater(self.model, self.objective, optimizer, dtype=getattr(torch, dtype), seed=self.seed)
 
     def run(
         self,

@@ -33,7 +33,6 @@ class TrainSettings:
         keep_last: how many of the newest weights are kept.
         save_minutes: a checkpoint to continue from is written so often, besides at validations and at the end.
         log_every: steps between rows of metrics.jsonl.
-        seed: of dropout.
     """
 
     max_steps: int | None = None
@@ -55,7 +54,6 @@ class TrainSettings:
     keep_last: int = 1
     save_minutes: float = 30.0
     log_every: int = 50
-    seed: int = 0
 
     def __post_init__(self) -> None:
         if self.max_steps is None and self.max_minutes is None:

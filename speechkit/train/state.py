@@ -63,9 +63,9 @@ class TrainState:
     window: dict[str, Any] = field(default_factory=dict)
 
 
-def comparable(settings: TrainSettings) -> dict[str, Any]:
-    """The settings that a continued training must share with its beginning, as JSON has them."""
-    fields: dict[str, Any] = json.loads(json.dumps(asdict(settings)))
+def comparable(settings: TrainSettings, seed: int) -> dict[str, Any]:
+    """What a continued training must share with its beginning, as JSON has it."""
+    fields: dict[str, Any] = json.loads(json.dumps(asdict(settings) | {"seed": seed}))
     return {key: value for key, value in fields.items() if key not in _FREE}
 
 
@@ -92,10 +92,16 @@ def save_checkpoint(folder: Path, state: TrainState, tensors: Mapping[str, Mappi
         remove(old)
 
 
-def load_checkpoint(folder: Path, settings: TrainSettings) -> tuple[TrainState, dict[str, dict[str, Tensor]]] | None:
+def load_checkpoint(
+    folder: Path, settings: Mapping[str, Any]
+) -> tuple[TrainState, dict[str, dict[str, Tensor]]] | None:
     """Read the newest whole checkpoint of a folder; None when there is none.
 
     Damaged ones are passed over with a warning. What a killed run left half-written is removed.
+
+    Args:
+        folder: the folder of all checkpoints.
+        settings: what `comparable` says of the training now.
 
     Raises:
         UsageError: the training began with other settings.
@@ -108,7 +114,7 @@ def load_checkpoint(folder: Path, settings: TrainSettings) -> tuple[TrainState, 
         except (OSError, ValueError, KeyError, TypeError) as error:
             log.warning("%s is damaged (%s): the checkpoint before it is used", path, error)
             continue
-        _compare(path, state.settings, comparable(settings))
+        _compare(path, state.settings, settings)
         return state, tensors
     return None
 

@@ -117,7 +117,6 @@ def test_waves_are_those_of_the_files_padded_with_zeros(utterances: list[Utteran
             samples, _ = read_int16(paths[id])
             assert (row[:length] == torch.from_numpy(samples).float() / 32768).all()
             assert not row[length:].any()
-        assert batch.labels["text"] == [f"text {id}" for id in batch.ids]
 
 
 def test_headers_of_a_step_hold_what_its_batches_will_have(utterances: list[Utterance]) -> None:
@@ -156,7 +155,6 @@ def test_crops_are_as_long_as_the_shortest_row_and_draw_their_start(utterances: 
             samples, _ = read_int16(known[id].path)
             assert (row == torch.from_numpy(samples[start : start + size]).float() / 32768).all()
             starts.add(start)
-        assert "text" not in batch.labels
     assert len(starts) > 10
     assert loader.padding == 0
 
@@ -226,10 +224,10 @@ def test_more_bad_files_than_allowed_stop_the_run(utterances: list[Utterance], t
     for utterance in utterances[:3]:
         Path(utterance.path).unlink()
     loader = loader_of(utterances, max_bad=2, bad_cuts=tmp_path / "bad_cuts.jsonl")
-    with pytest.raises(InputError, match="3 of 14 utterances cannot be read, max_bad is 2") as caught:
+    with pytest.raises(InputError, match="3 of 14 utterances cannot be read, at most 2 may be") as caught:
         some(loader, 20)
     assert caught.value.exit_code == 3
-    assert "bad_cuts.jsonl" in caught.value.hint
+    assert caught.value.message.endswith("bad_cuts.jsonl")
 
 
 def test_a_bad_noise_adds_nothing(utterances: list[Utterance], noises: tuple[Utterance, ...]) -> None:

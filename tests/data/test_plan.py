@@ -54,18 +54,7 @@ def test_any_micro_batch_is_found_without_those_before() -> None:
     from_start = plan_of(sizes, max_cuts=4)
     expected = [from_start.micro_batch(n) for n in range(40)]
     assert plan_of(sizes, max_cuts=4).micro_batch(39) == expected[39]
-    known = Plan(from_start.ids, sizes, 1000, from_start.settings, 7, starts=from_start.starts)
-    assert [known.micro_batch(n) for n in (39, 3, 20)] == [expected[n] for n in (39, 3, 20)]
-
-
-def test_known_starts_of_epochs_are_not_counted_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = plan_of([100] * 20, max_cuts=3)
-    plan.micro_batch(30)
-    known = Plan(plan.ids, plan.sizes, 1000, plan.settings, 7, starts=plan.starts)
-    planned = []
-    monkeypatch.setattr(known, "_plan", lambda epoch: planned.append(epoch) or plan.epoch(epoch))
-    known.micro_batch(30)
-    assert planned == [4]
+    assert [from_start.micro_batch(n) for n in (39, 3, 20)] == [expected[n] for n in (39, 3, 20)]
 
 
 def test_epochs_differ() -> None:

@@ -53,7 +53,14 @@ def held_out(model: ToyModel) -> dict[str, float]:
 def run(out: Path, model: ToyModel, stop: int | None = None, **changes: object) -> TrainResult:
     should_stop = stop_after(stop) if stop else lambda: False
     return train(
-        model, ToyObjective(), ToyLoader(), settings(**changes), out=out, validate=held_out, should_stop=should_stop
+        model,
+        ToyObjective(),
+        ToyLoader(),
+        settings(**changes),
+        seed=0,
+        out=out,
+        validate=held_out,
+        should_stop=should_stop,
     )
 
 
@@ -84,7 +91,7 @@ def test_a_continued_training_equals_an_uninterrupted_one(tmp_path: Path, stop: 
 def test_a_finished_training_is_not_trained_again(tmp_path: Path) -> None:
     first = run(tmp_path, ToyModel())
     model, loader = ToyModel(), ToyLoader()
-    assert train(model, ToyObjective(), loader, settings(), out=tmp_path) == first
+    assert train(model, ToyObjective(), loader, settings(), seed=0, out=tmp_path) == first
     (last,) = first.last
     assert torch.equal(model.state_dict()["head.weight"], load_file(last)["head.weight"])
 
@@ -128,7 +135,7 @@ def test_micro_batches_of_a_step_equal_one_large_batch(tmp_path: Path) -> None:
 
     a, b = ToyModel(), ToyModel()
     for model, loader, out in ((a, ToyLoader(), "a"), (b, Joined(), "b")):
-        train(model, ToyObjective(), loader, settings(clip=0.5, log_every=1), out=tmp_path / out)
+        train(model, ToyObjective(), loader, settings(clip=0.5, log_every=1), seed=0, out=tmp_path / out)
     losses = [[row["loss"] for row in rows(tmp_path / x, "train")] for x in "ab"]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
@@ -136,7 +143,7 @@ def test_micro_batches_of_a_step_equal_one_large_batch(tmp_path: Path) -> None:
 def test_a_step_that_is_not_a_number_has_no_effect(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     model = ToyModel()
     objective = ToyObjective(bad_steps=(0,))
-    result = train(model, objective, ToyLoader(), settings(max_steps=1, ema=0.9), out=tmp_path)
+    result = train(model, objective, ToyLoader(), settings(max_steps=1, ema=0.9), seed=0, out=tmp_path)
     assert same_weights(model, ToyModel())
     assert result.num_skipped == 1
     assert "step 0 skipped" in caplog.text
@@ -166,7 +173,7 @@ def test_gradients_are_clipped_to_their_common_norm() -> None:
 def test_too_many_such_steps_end_the_training(tmp_path: Path) -> None:
     objective = ToyObjective(bad_steps=tuple(range(10, 31)))
     with pytest.raises(SpeechkitError, match="step 30: 21 of the last 1000 steps") as caught:
-        train(ToyModel(), objective, ToyLoader(), settings(max_steps=100), out=tmp_path)
+        train(ToyModel(), objective, ToyLoader(), settings(max_steps=100), seed=0, out=tmp_path)
     assert caught.value.code == "train.diverged"
 
 
@@ -198,6 +205,7 @@ def test_the_best_and_the_newest_weights_are_kept(tmp_path: Path) -> None:
         ToyObjective(),
         ToyLoader(),
         settings(validate_every=2, keep_best=2, keep_last=2, best="wer"),
+        seed=0,
         out=tmp_path,
         validate=lambda model: {"wer": next(values), "text": "one → won"},
     )
@@ -224,7 +232,7 @@ def test_the_running_average_is_validated_and_kept_and_the_weights_go_on(tmp_pat
     a, b = ToyModel(), ToyModel()
     run(tmp_path / "a", a)
     kept = settings(ema=0.99, validate_every=1, keep_last=12)
-    result = train(b, ToyObjective(), ToyLoader(), kept, out=tmp_path / "b", validate=validate)
+    result = train(b, ToyObjective(), ToyLoader(), kept, seed=0, out=tmp_path / "b", validate=validate)
     assert same_weights(a, b)
     raw = [load_file(tmp_path / "a/weights/step-00000012.safetensors")["head.weight"]]
     stored = [load_file(p)["head.weight"] for p in reversed(result.last)]
@@ -238,7 +246,7 @@ def test_the_average_is_the_recursion(tmp_path: Path) -> None:
     options = settings(ema=0.5, log_every=1)
     objective = ToyObjective()
     result = train(
-        model, objective, ToyLoader(), options, out=tmp_path,
+        model, objective, ToyLoader(), options, seed=0, out=tmp_path,
         progress=lambda step, total, text: seen.append(model.head.bias.detach().clone()),
     )  # fmt: skip
     expected = seen[0]
@@ -251,20 +259,24 @@ def test_the_average_is_the_recursion(tmp_path: Path) -> None:
 def test_max_minutes_fixes_the_number_of_steps_once(tmp_path: Path) -> None:
     limits = {"max_steps": 10, "max_minutes": 60.0}
     model, loader = ToyModel(dropout=0.1), ToyLoader()
-    train(model, ToyObjective(), loader, settings(**limits), out=tmp_path / "a", should_stop=stop_after(4))
+    train(model, ToyObjective(), loader, settings(**limits), seed=0, out=tmp_path / "a", should_stop=stop_after(4))
     assert loader.started == [0, 0], "steps are timed before the first one"
     loader = ToyLoader()
     model = ToyModel(dropout=0.1)
-    train(model, ToyObjective(), loader, settings(**limits), out=tmp_path / "a")
+    train(model, ToyObjective(), loader, settings(**limits), seed=0, out=tmp_path / "a")
     assert loader.started == [4], "a continued training times nothing"
-    train(plain := ToyModel(dropout=0.1), ToyObjective(), ToyLoader(), settings(max_steps=10), out=tmp_path / "b")
+    train(
+        plain := ToyModel(dropout=0.1), ToyObjective(), ToyLoader(), settings(max_steps=10), seed=0, out=tmp_path / "b"
+    )
     assert same_weights(model, plain), "timing leaves no trace"
 
 
 def test_a_budget_in_minutes_becomes_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(10**6))
     monkeypatch.setattr("speechkit.train.loop.time.perf_counter", lambda: 0.5 * next(clock))
-    result = train(ToyModel(), ToyObjective(), ToyLoader(), settings(max_steps=None, max_minutes=0.1), out=tmp_path)
+    result = train(
+        ToyModel(), ToyObjective(), ToyLoader(), settings(max_steps=None, max_minutes=0.1), seed=0, out=tmp_path
+    )
     assert (result.steps, result.max_steps) == (12, 12)
 
 
@@ -291,7 +303,7 @@ def test_training_nothing_is_refused(tmp_path: Path) -> None:
 def test_rows_and_lines_tell_what_people_ask(tmp_path: Path) -> None:
     lines: list[str] = []
     train(
-        ToyModel(), ToyObjective(), ToyLoader(), settings(), out=tmp_path,
+        ToyModel(), ToyObjective(), ToyLoader(), settings(), seed=0, out=tmp_path,
         progress=lambda step, total, text: lines.append(f"{step}/{total}: {text}"),
     )  # fmt: skip
     table = rows(tmp_path, "train")
@@ -325,7 +337,7 @@ def test_a_checkpoint_is_written_in_time(tmp_path: Path) -> None:
         seen.append({p.name for p in tmp_path.glob("checkpoints/*")})
         return False
 
-    train(ToyModel(), ToyObjective(), ToyLoader(), settings(save_minutes=0.0), out=tmp_path, should_stop=look)
+    train(ToyModel(), ToyObjective(), ToyLoader(), settings(save_minutes=0.0), seed=0, out=tmp_path, should_stop=look)
     assert seen[0] == set()
     assert seen[3] == {"step-00000002", "step-00000003"}
 
@@ -390,5 +402,5 @@ def test_too_little_memory_is_an_error_that_says_what_to_lower(tmp_path: Path) -
             raise torch.OutOfMemoryError
 
     with pytest.raises(ModelError, match="step 0: out of memory with 2 utterances of 5 s") as caught:
-        train(ToyModel(), Large(), ToyLoader(), settings(), out=tmp_path)
+        train(ToyModel(), Large(), ToyLoader(), settings(), seed=0, out=tmp_path)
     assert "batch_seconds" in caught.value.hint

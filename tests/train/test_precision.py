@@ -26,9 +26,8 @@ def test_a_type_can_be_forced_without_a_trial(monkeypatch: pytest.MonkeyPatch) -
     assert precision.choose_dtype("float32", CPU) == torch.float32
 
 
-def test_the_trial_runs_in_both_types() -> None:
-    assert precision._rate(torch.float32, CPU) > 0
-    assert precision._rate(torch.bfloat16, CPU) > 0
+def test_the_trial_chooses_one_of_both_types() -> None:
+    assert precision.choose_dtype("auto", CPU) in (torch.float32, torch.bfloat16)
 
 
 def test_autocast_computes_in_the_type_chosen() -> None:

@@ -15,7 +15,7 @@ from speechkit.recipe.stage import Recipe, Stage
 from speechkit.stages.corpus import LengthLimits, filter_lengths, index_audio, prepare_data, validate_data
 from speechkit.stages.report import publish
 from speechkit.stages.unit_quality import report_units, score_units
-from speechkit.stages.units import UnitSettings, label_units, learn_units
+from speechkit.stages.units import UnitSettings, UnitStage, label_units, learn_units
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,6 +31,7 @@ class KMeansRecipe:
         encoder: empty: MFCC. A path with a slash in it, absolute or from egs/CORPUS; or the name of a published model
             or `hf:owner/name`.
         units: the layer, or the shift of the MFCC, and the clusters.
+        seed: of all draws.
     """
 
     train_sets: tuple[str, ...] = ("train",)
@@ -40,6 +41,7 @@ class KMeansRecipe:
     max_seconds: float | None = None
     encoder: str = ""
     units: UnitSettings = field(default_factory=UnitSettings)
+    seed: int = 0
 
 
 def all_sets(c: KMeansRecipe) -> list[str]:
@@ -67,17 +69,17 @@ class Source:
     """What the stages of units read.
 
     Attributes:
-        units: the layer, or the shift of the MFCC, and the clusters.
+        units: the layer, or the shift of the MFCC, the clusters, and the seed.
         published: the encoder, where it is a name and so no input on this disk.
     """
 
-    units: UnitSettings
+    units: UnitStage
     published: str
 
 
 def source(c: KMeansRecipe) -> Source:
     """Pick what the stages of units read."""
-    return Source(units=c.units, published=c.encoder if is_published(c.encoder) else "")
+    return Source(units=UnitStage(units=c.units, seed=c.seed), published=c.encoder if is_published(c.encoder) else "")
 
 
 def encoder_input(c: KMeansRecipe) -> dict[str, str]:
@@ -139,6 +141,6 @@ RECIPE = Recipe(
         ),
         score_units(number=33, sets=all_sets),
         report_units(number=35, features=features),
-        publish(number=36, tracked="kmeans/RESULTS.md"),
+        publish(number=36),
     ),
 )
