@@ -28,11 +28,13 @@ class Measured:
         utterances: in byte order of their ids.
         dropped: segments left out by Kaldi's rules: too short, or beyond their recording.
         problems: what must be mended before the directory can be used.
+        headers: of the recordings, by their ids.
     """
 
     utterances: list[Utterance]
     dropped: list[Problem]
     problems: list[Problem]
+    headers: Mapping[str, AudioInfo]
 
     def check(self, path: str | Path) -> None:
         """Raise the first problem as an InputError that counts the others."""
@@ -85,6 +87,7 @@ def measure(path: str | Path, *, root: Path, allow_pipes: bool = False) -> Measu
         utterances=sorted(spans.found, key=lambda utterance: utterance.id),
         dropped=sorted(spans.dropped),
         problems=sorted(problems + spans.problems),
+        headers=headers,
     )
 
 

@@ -1,4 +1,7 @@
-"""The values of `wav.scp`: a path, a byte offset in an archive, or a command whose output is audio."""
+"""The values of `wav.scp`: a path, a place in an archive or a tar, or a command whose output is audio.
+
+The place in a tar, `path:offset+size`, is ours: Kaldi has nothing for a file among others whose end it does not tell.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from speechkit.errors import InputError
 PIPE_SECONDS = 600.0
 
 _ARCHIVE = re.compile(r"(.+):(\d+)")
+_RANGE = re.compile(r"(.+):(\d+)\+(\d+)")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,19 +29,36 @@ class Rxfilename:
     Attributes:
         kind: which form it has.
         target: the path, or the command without its `|`.
-        offset: byte of the audio object in the archive.
+        offset: byte of the audio object in the archive, or of the audio file in the tar.
+        size: bytes of the audio file in the tar.
     """
 
-    kind: Literal["path", "archive", "pipe"]
+    kind: Literal["path", "archive", "range", "pipe"]
     target: str
     offset: int = 0
+    size: int = 0
 
     def resolved(self, root: Path) -> str:
         """The same value with its path under `root`; a command stays as it is."""
         if self.kind == "pipe":
             return f"{self.target} |"
-        path = str(root / self.target)
-        return f"{path}:{self.offset}" if self.kind == "archive" else path
+        path = root / self.target
+        if self.kind == "range":
+            return place(path, self.offset, self.size)
+        return f"{path}:{self.offset}" if self.kind == "archive" else str(path)
+
+
+class Part(io.BytesIO):
+    """The bytes of an audio file that lies in another file; messages call it by its place."""
+
+    def __init__(self, content: bytes, name: str) -> None:
+        super().__init__(content)
+        self.name = name
+
+
+def place(path: Path, offset: int, size: int) -> str:
+    """The value that stands for a range of bytes."""
+    return f"{path}:{offset}+{size}"
 
 
 def parse(value: str) -> Rxfilename:
@@ -52,13 +73,15 @@ def parse(value: str) -> Rxfilename:
         raise InputError("'~' is not expanded", hint="write the full path", code="E161")
     if value == "-" or value.startswith("|"):
         raise InputError(f"'{value}' is not a recording", hint="write a path", code="E161")
+    if match := _RANGE.fullmatch(value):
+        return Rxfilename(kind="range", target=match[1], offset=int(match[2]), size=int(match[3]))
     if match := _ARCHIVE.fullmatch(value):
         return Rxfilename(kind="archive", target=match[1], offset=int(match[2]))
     return Rxfilename(kind="path", target=value)
 
 
 def open_audio(value: str, *, root: str | Path = "", allow_pipes: bool = False) -> Path | io.BytesIO:
-    """What `speechkit.audio.files` can read: the path itself, or the bytes of an archive's object or of a command.
+    """What `speechkit.audio.files` can read: the path itself, or the bytes out of an archive, a tar or a command.
 
     Args:
         value: of `wav.scp`, or the path of an utterance.
@@ -81,7 +104,17 @@ def open_audio(value: str, *, root: str | Path = "", allow_pipes: bool = False) 
         from speechkit.data.ark import audio_bytes  # kaldiio is needed for archives only
 
         return io.BytesIO(audio_bytes(path, name.offset))
-    return path
+    return _part(path, name) if name.kind == "range" else path
+
+
+def _part(path: Path, name: Rxfilename) -> Part:
+    with path.open("rb") as file:
+        file.seek(name.offset)
+        content = file.read(name.size)
+    if len(content) < name.size:
+        what = f"cut short: {len(content)} of {name.size} bytes at {name.offset}"
+        raise InputError(f"{path}: {what}", code="E171")
+    return Part(content, f"{path}:{name.offset}")
 
 
 def check_file(name: Rxfilename, root: Path) -> Path:

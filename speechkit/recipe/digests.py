@@ -75,8 +75,8 @@ class Digests:
 
     def _recording(self, place: str) -> str:
         file = self._root / place
-        if not file.exists():  # perhaps archive:offset
-            file = self._root / re.sub(r":\d+$", "", place)
+        if not file.exists():  # perhaps archive:offset or tar:offset+size
+            file = self._root / re.sub(r":\d+(\+\d+)?$", "", place)
         return self._file(file, "ends", _ends) if file.exists() else "missing"
 
     def _file(self, file: Path, kind: str, compute: Callable[[Path], str]) -> str:

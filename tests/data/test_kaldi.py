@@ -152,6 +152,22 @@ def test_an_audio_object_in_an_archive_is_read(folder: Path) -> None:
     np.testing.assert_array_equal(read_int16(open_audio(found[1].path))[0], read_int16(flac)[0])
 
 
+def test_an_audio_file_in_a_tar_is_read(folder: Path) -> None:
+    plain, other = (folder / "a.wav").read_bytes(), (folder / "b.wav").read_bytes()
+    (folder / "a.tar").write_bytes(bytes(512) + plain + other)
+    wav = f"s01-u1 a.tar:512+{len(plain)}\ns01-u2 a.tar:{512 + len(plain)}+{len(other)}\ns02-u1 c.wav\n"
+    path = make(folder / "d", {**PLAIN, "wav.scp": wav})
+    found = utterances(path, root=folder)
+    assert found[0].path == f"{folder}/a.tar:512+{len(plain)}"
+    for utterance, name in zip(found, ("a", "b", "c"), strict=True):
+        np.testing.assert_array_equal(read_int16(open_audio(utterance.path))[0], read_int16(folder / f"{name}.wav")[0])
+    (folder / "a.tar").write_bytes(bytes(512) + plain + other[:-1])
+    with pytest.raises(
+        InputError, match=rf"wav.scp:2: E171 .*a.tar: cut short: {len(other) - 1} of {len(other)} bytes"
+    ):
+        utterances(path, root=folder)
+
+
 def test_a_place_without_audio_in_an_archive_is_an_error(folder: Path) -> None:
     (folder / "a.ark").write_bytes(b"x " + (folder / "a.wav").read_bytes())
     wav = "s01-u1 a.ark:3\ns01-u2 b.wav\ns02-u1 c.wav\n"

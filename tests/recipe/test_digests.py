@@ -93,7 +93,8 @@ def test_a_recording_replaced_under_its_name_is_seen(tmp_path: Path) -> None:
     audio.write_bytes(bytes(200_000))
     (tmp_path / "wavs/all.ark").write_bytes(b"ark")
     table = tmp_path / "data/wav.scp"
-    table.write_text("u1 wavs/a b.wav\nu2 wavs/all.ark:12\nu3 cat x.wav |\nu4 gone.wav\n")
+    table.write_text("u1 wavs/a b.wav\nu2 wavs/all.ark:12\nu3 cat x.wav |\nu4 gone.wav\nu5 wavs/0.tar:5+12\n")
+    (tmp_path / "wavs/0.tar").write_bytes(b"tar")
 
     def digest() -> str | None:
         return fresh(tmp_path).digest(table, "recordings")
@@ -106,4 +107,6 @@ def test_a_recording_replaced_under_its_name_is_seen(tmp_path: Path) -> None:
     seen.append(digest())
     (tmp_path / "gone.wav").touch()
     seen.append(digest())
-    assert len(set(seen)) == 4
+    (tmp_path / "wavs/0.tar").write_bytes(b"rat")
+    seen.append(digest())
+    assert len(set(seen)) == 5
