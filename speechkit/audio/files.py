@@ -29,6 +29,7 @@ __all__ = [
     "AudioInfo",
     "Channel",
     "blocks",
+    "encode",
     "info",
     "mono",
     "quantize",
@@ -186,23 +187,33 @@ def save(path: str | Path, samples: NDArray[Any], sample_rate: int, *, format: s
         OutputError: the file cannot be written, or the container cannot hold this rate or so many channels.
         ValueError: the format is unknown, or values are NaN or infinite.
     """
-    ending = f".{format}" if format else Path(path).suffix.lower()
-    if ending not in _CODINGS:
-        known = " ".join(sorted(_CODINGS))
-        raise ValueError(f"{path}: cannot write the format {ending!r}; known are {known}")
-    container_name, coding = _CODINGS[ending]
     # encoded in memory: libsndfile does not notice a full disk
+    encoded = encode(str(path), samples, sample_rate, format or Path(path).suffix.lower().removeprefix("."))
+    with files.whole(path) as temporary:
+        temporary.write_bytes(encoded)
+
+
+def encode(name: str, samples: NDArray[Any], sample_rate: int, format: str) -> memoryview:
+    """The bytes of the file that `save` would write; `name` is for messages.
+
+    Raises:
+        OutputError: the container cannot hold this rate or so many channels.
+        ValueError: the format is unknown, or values are NaN or infinite.
+    """
+    if f".{format}" not in _CODINGS:
+        known = " ".join(sorted(_CODINGS))
+        raise ValueError(f"{name}: cannot write the format {f'.{format}'!r}; known are {known}")
+    container_name, coding = _CODINGS[f".{format}"]
     encoded = io.BytesIO()
     try:
         soundfile.write(encoded, quantize(samples).T, sample_rate, format=container_name, subtype=coding)
     except soundfile.LibsndfileError as error:
         channels = 1 if samples.ndim == 1 else len(samples)
         raise OutputError(
-            f"{path}: {container_name} cannot hold {channels} channels at {sample_rate} Hz: {error.error_string}",
+            f"{name}: {container_name} cannot hold {channels} channels at {sample_rate} Hz: {error.error_string}",
             code="output.format",
         ) from error
-    with files.whole(path) as temporary:
-        temporary.write_bytes(encoded.getbuffer())
+    return encoded.getbuffer()
 
 
 def _floats(recording: Recording, name: str, start: int, count: int) -> NDArray[np.float32]:

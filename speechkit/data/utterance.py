@@ -17,7 +17,7 @@ class Utterance:
 
     Attributes:
         id: unique in its set.
-        path: the audio file, or `archive:offset` of Kaldi.
+        path: the audio file, or what else `wav.scp` may hold: a place in an archive or in a tar.
         start: first sample of the span.
         num_samples: length of the span, at `sample_rate`.
         sample_rate: of the file, in Hz.
@@ -51,11 +51,15 @@ def write_utterances(path: str | Path, utterances: Iterable[Utterance]) -> None:
 
 
 def read_utterances(path: str | Path) -> list[Utterance]:
-    """Read what `write_utterances` wrote.
+    """Read what `write_utterances` wrote, or the cuts of a Shar folder.
 
     Raises:
-        InputError: a line is not an utterance (file and line are named).
+        InputError: a line is not an utterance (file and line are named); the folder is no Shar, or is damaged.
     """
+    if Path(path).is_dir():
+        from speechkit.data.shar import SharUtterances  # which is made of utterances
+
+        return list(SharUtterances(path))
     utterances = []
     for number, line in enumerate(Path(path).read_text(encoding="utf-8").split("\n")[:-1], 1):
         try:

@@ -19,15 +19,18 @@ from speechkit import draws
 from speechkit.audio.fbank import FbankConfig
 from speechkit.audio.files import read_int16, save
 from speechkit.data.batch import Batch
+from speechkit.data.kaldi import utterances as utterances_of
 from speechkit.data.labels import Labels
 from speechkit.data.loader import Loader
 from speechkit.data.mixing import UtteranceMixing
 from speechkit.data.plan import Plan, PlanSettings, plan_utterances
+from speechkit.data.shar import SharUtterances, write_shar
 from speechkit.data.span_mask import SpanSettings
 from speechkit.data.staging import tensors
 from speechkit.data.transforms import Features, Noise, Normalize, SpanMask, Speed, Transform, Volume
-from speechkit.data.utterance import Utterance
+from speechkit.data.utterance import Utterance, read_utterances
 from speechkit.errors import InputError, UsageError
+from tests.data.corpora import corpus
 
 RATE = 16000
 SETTINGS = PlanSettings(batch_seconds=0.5, max_cuts=4)
@@ -78,6 +81,18 @@ def assert_equal(one: Batch, other: Batch) -> None:
         a, b = getattr(one, name), getattr(other, name)
         assert set(a) == set(b)
         assert all(torch.equal(a[k], b[k]) if isinstance(a[k], Tensor) else a[k] == b[k] for k in a), name
+
+
+@pytest.mark.parametrize("crop", [None, 3000])
+def test_batches_from_shar_are_those_from_a_data_directory(tmp_path: Path, crop: int | None) -> None:
+    kaldi = utterances_of(corpus(tmp_path), root=tmp_path)
+    write_shar(tmp_path / "shar", kaldi, {}, shard_size=3)
+    listed, lazy = read_utterances(tmp_path / "shar"), SharUtterances(tmp_path / "shar")
+    expected = some(loader_of(kaldi, [Speed()], crop=crop), 6)
+    for stored in (listed, lazy):
+        for one, other in zip(some(loader_of(stored, [Speed()], crop=crop), 6), expected, strict=True):
+            assert_equal(one, other)
+    assert {b.epoch for b in expected} > {0}
 
 
 @pytest.mark.parametrize("workers", [1, 4])
