@@ -1,4 +1,4 @@
-"""`speechkit data`: look at, mend, divide and index Kaldi data directories."""
+"""`speechkit data`: look at, mend, divide and index Kaldi data directories; from and to lhotse's cuts and Shar."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from speechkit.errors import InputError, OutputError, UsageError
 
 if TYPE_CHECKING:
+    from speechkit.data.kaldi import Measured
     from speechkit.data.repair import Dropped, Repair
     from speechkit.data.stats import Stats
     from speechkit.data.tables import DataDir
@@ -64,9 +65,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         _output(command, required=True, what="the new directory")
         _root_option(command)
 
-    index = _command(commands, "index", "list utterances with their lengths, from audio headers", _index)
-    _output(index, required=False, what="the list (default DIR/utterances.jsonl)")
+    what = "list utterances with their lengths, from audio headers; index a Shar folder"
+    index = _command(commands, "index", what, _index)
+    _output(index, required=False, what="the list (default DIR/utterances.jsonl; of Shar always DIR/cuts.index)")
     _audio_options(index)
+    _jobs_option(index, "processes that go through shards")
+
+    to_lhotse = _command(commands, "to-lhotse", "write recordings, supervisions and cuts for lhotse", _to_lhotse)
+    to_shar = _command(commands, "to-shar", "store audio and transcripts as Shar, for lhotse and for us", _to_shar)
+    to_shar.add_argument("--shard-size", type=int, default=1000, metavar="N", help="utterances a shard (default 1000)")
+    what = "of the audio (default flac); original keeps files that are one utterance as they are"
+    to_shar.add_argument("--format", choices=["flac", "wav", "original"], default="flac", help=what)
+    _jobs_option(to_shar, "processes that write shards")
+    for command in (to_lhotse, to_shar):
+        _output(command, required=True, what="the new folder")
+        _audio_options(command)
+    what = "take over lhotse's cuts: a manifest, its folder, or a Shar folder, whose audio stays where it is"
+    from_lhotse = _command(commands, "from-lhotse", what, _from_lhotse, metavar="CUTS")
+    _output(from_lhotse, required=True, what="the new data directory")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -81,9 +97,10 @@ def _command(
     what: str,
     handler: Handler,
     many: bool = False,
+    metavar: str = "DIR",
 ) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=what, description=what)
-    parser.add_argument("dirs" if many else "dir", type=Path, metavar="DIR", nargs="+" if many else None)
+    parser.add_argument("dirs" if many else "dir", type=Path, metavar=metavar, nargs="+" if many else None)
     parser.set_defaults(handler=handler)
     return parser
 
@@ -100,6 +117,10 @@ def _root_option(parser: argparse.ArgumentParser) -> None:
 def _audio_options(parser: argparse.ArgumentParser) -> None:
     _root_option(parser)
     parser.add_argument("--allow-pipes", action="store_true", help="run the commands in wav.scp")
+
+
+def _jobs_option(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--nj", type=int, default=1, metavar="N", help=f"{what} (default 1)")
 
 
 def _output(parser: argparse.ArgumentParser, *, required: bool, what: str) -> None:
@@ -275,20 +296,102 @@ def _write(tables: DataDir, out: Path, sources: Sequence[Path]) -> int:
 
 
 def _index(args: argparse.Namespace) -> int:
-    from speechkit.data.kaldi import measure
+    from speechkit.data.shar import is_shar
     from speechkit.data.utterance import write_utterances
 
+    if is_shar(args.dir):
+        return _index_shar(args)
     out = args.output or args.dir / "utterances.jsonl"
     if args.output:
         _check_output(out, [args.dir], args.overwrite)
+    measured = _measured(args)
+    write_utterances(out, measured.utterances)
+    dropped = f"\t{_count(len(measured.dropped), 'segment')} dropped" if measured.dropped else ""
+    print(f"{out}\t{_size(measured)}{dropped}")
+    return 0
+
+
+def _index_shar(args: argparse.Namespace) -> int:
+    from speechkit.data.shar import index_shar
+
+    if args.output:
+        raise UsageError("-o: the index of a Shar folder lies in it", hint="leave -o out", code="usage.output")
+    index = index_shar(args.dir, nj=args.nj)
+    out = index.save(args.dir)
+    print(f"{out}\t{_count(len(index), 'utterance')}\t{index.seconds / 3600:.3f} h")
+    return 0
+
+
+def _measured(args: argparse.Namespace) -> Measured:
+    from speechkit.data.kaldi import measure
+
     measured = measure(args.dir, root=_root(args, args.dir), allow_pipes=args.allow_pipes)
     for problem in measured.dropped:
         _say(f"{args.dir}/{problem}")
     measured.check(args.dir)
-    write_utterances(out, measured.utterances)
+    return measured
+
+
+def _size(measured: Measured) -> str:
     hours = sum(utterance.duration_s for utterance in measured.utterances) / 3600
-    dropped = f"\t{_count(len(measured.dropped), 'segment')} dropped" if measured.dropped else ""
-    print(f"{out}\t{_count(len(measured.utterances), 'utterance')}\t{hours:.3f} h{dropped}")
+    return f"{_count(len(measured.utterances), 'utterance')}\t{hours:.3f} h"
+
+
+def _to_lhotse(args: argparse.Namespace) -> int:
+    from speechkit.data.manifests import write_manifests
+    from speechkit.data.tables import DataDir
+
+    _check_output(args.output, [args.dir], args.overwrite)
+    measured = _measured(args)
+    _name_without_place(args, write_manifests(args.output, DataDir.read(args.dir), measured))
+    print(f"{args.output}\t{_size(measured)}")
+    return 0
+
+
+def _to_shar(args: argparse.Namespace) -> int:
+    from speechkit.data.lhotse import supervision_fields
+    from speechkit.data.shar import write_shar
+    from speechkit.data.tables import DataDir
+
+    if args.shard_size < 1:
+        raise UsageError(f"--shard-size {args.shard_size}: at least 1", code="usage.shard_size")
+    _check_output(args.output, [args.dir], args.overwrite)
+    measured = _measured(args)
+    fields, left = supervision_fields(DataDir.read(args.dir))
+    index = write_shar(
+        args.output,
+        measured.utterances,
+        fields,
+        shard_size=args.shard_size,
+        format=args.format,
+        nj=args.nj,
+        allow_pipes=args.allow_pipes,
+    )
+    _name_without_place(args, left)
+    print(f"{args.output}\t{_size(measured)}\t{_count(len(index.shards), 'shard')}")
+    return 0
+
+
+def _name_without_place(args: argparse.Namespace, tables: Sequence[str]) -> None:
+    if tables:
+        _say(f"{args.dir}: not carried over: {', '.join(tables)}")
+    _name_left([args.dir])
+
+
+def _from_lhotse(args: argparse.Namespace) -> int:
+    from speechkit.data.lhotse import manifest, read_cuts
+    from speechkit.data.manifests import data_dir
+    from speechkit.data.shar import SharUtterances, is_shar
+    from speechkit.files import whole
+
+    _check_output(args.output, [args.dir], args.overwrite)
+    cuts = SharUtterances(args.dir).cuts() if is_shar(args.dir) else read_cuts(manifest(args.dir))
+    tables, notes = data_dir(cuts)
+    with whole(args.output) as temporary:
+        tables.write(temporary)
+    for note in notes:
+        _say(f"{args.dir}: {note}")
+    print(f"{args.output}\t{_count(len(tables.ids), 'utterance')}")
     return 0
 
 

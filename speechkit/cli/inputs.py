@@ -1,4 +1,4 @@
-"""The recordings that a command line names: files, folders, patterns, lists, Kaldi dirs, standard input."""
+"""The recordings that a command line names: files, folders, patterns, lists, Kaldi dirs, Shar, standard input."""
 
 from __future__ import annotations
 
@@ -51,7 +51,9 @@ class Inputs:
 
 def add_input_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare how recordings are named."""
-    parser.add_argument("inputs", nargs="*", metavar="AUDIO", help="file, folder, pattern, Kaldi dir, or - for stdin")
+    parser.add_argument(
+        "inputs", nargs="*", metavar="AUDIO", help="file, folder, pattern, Kaldi dir, Shar, or - for stdin"
+    )
     parser.add_argument("--from-file", metavar="LIST", help="a file with one input a line; - for stdin")
     parser.add_argument("--recursive", action="store_true", help="look into the folders of folders")
     parser.add_argument(
@@ -123,8 +125,10 @@ def _expand(name: str, args: argparse.Namespace) -> Iterator[Input]:
     path = Path(name)
     if name == "-":
         yield _standard_input()
+    elif path.is_dir() and (path / "wav.scp").is_file():
+        yield from _kaldi(path)
     elif path.is_dir():
-        yield from _kaldi(path) if (path / "wav.scp").is_file() else _folder(path, args)
+        yield from _shar(path) or _folder(path, args)
     elif path.suffix == ".scp" and path.is_file():
         yield from _kaldi(path.parent) if path.name == "wav.scp" else _scp(path)
     elif path.exists():
@@ -191,6 +195,15 @@ def _kaldi(folder: Path) -> Iterator[Input]:
         )
     for problem in measured.dropped:
         print(f"speechkit: warning: {folder}/{problem}", file=sys.stderr)
+
+
+def _shar(folder: Path) -> list[Input]:
+    """The cuts of a Shar folder; none where a folder is no Shar."""
+    from speechkit.data.shar import SharUtterances, is_shar
+    from speechkit.pipelines.sources import Source
+
+    utterances = SharUtterances(folder) if is_shar(folder) else []
+    return [_utterance(utterance.id, Source.of_utterance(utterance)) for utterance in utterances]
 
 
 def _scp(path: Path) -> Iterator[Input]:

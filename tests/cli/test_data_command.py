@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from speechkit.cli import data as data_command
 from speechkit.data.tables import DataDir
 from speechkit.data.utterance import read_utterances
 from speechkit.errors import InputError, OutputError, SpeechkitError, UsageError
+from tests.data.corpora import corpus
 from tests.data.datadirs import PLAIN, SEGMENTED, contents, make, tone
 
 
@@ -195,3 +197,88 @@ def test_commands_in_wav_scp_run_only_with_leave(tmp_path: Path) -> None:
             with pytest.raises(InputError, match=r"wav.scp:1: E413"):
                 run(name, path, *options, "--root", tmp_path)
         assert not (tmp_path / "ran").exists()
+
+
+def table(path: Path) -> dict[str, str]:
+    return DataDir.read(path).text
+
+
+def test_a_directory_goes_to_lhotse_and_to_shar_and_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = corpus(tmp_path)
+    make(path, {"spk2warp": "s1 1.0\ns2 1.0\n", "notes.md": "x"})
+    assert run("to-lhotse", path, "-o", tmp_path / "lhotse") == 0
+    assert run("to-shar", path, "-o", tmp_path / "shar", "--shard-size", 3, "--format", "wav") == 0
+    output, errors = capsys.readouterr()
+    assert output == (f"{tmp_path}/lhotse\t4 utterances\t0.002 h\n{tmp_path}/shar\t4 utterances\t0.002 h\t2 shards\n")
+    assert errors == 2 * f"{path}: not carried over: spk2warp\n{path}: not carried over: notes.md\n"
+    found = []
+    for name in ("lhotse", "lhotse/cuts.jsonl.gz", "shar"):
+        assert run("from-lhotse", tmp_path / name, "-o", tmp_path / "back", "--overwrite") == 0
+        assert capsys.readouterr() == (f"{tmp_path}/back\t4 utterances\n", "")
+        assert run("validate", tmp_path / "back", "--check-audio", "full") == 0, capsys.readouterr().err
+        capsys.readouterr()
+        found.append(table(tmp_path / "back"))
+    assert found == 3 * [table(path)]
+
+
+def test_a_shar_folder_is_indexed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shar = tmp_path / "shar"
+    run("to-shar", corpus(tmp_path), "-o", shar, "--shard-size", 1)
+    index = shar / "cuts.index"
+    before = contents(index)
+    (index / "shard.npy").unlink()
+    capsys.readouterr()
+    assert run("index", shar, "--nj", 2) == 0
+    assert capsys.readouterr() == (f"{index}\t4 utterances\t0.002 h\n", "")
+    assert contents(index) == before
+    with pytest.raises(UsageError, match="the index of a Shar folder lies in it"):
+        run("index", shar, "-o", tmp_path / "list")
+
+
+def test_what_has_no_place_is_said_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("to-lhotse", corpus(tmp_path), "-o", tmp_path / "lhotse")
+    lines = gzip.decompress((tmp_path / "lhotse/cuts.jsonl.gz").read_bytes()).splitlines()
+    cuts = [json.loads(line) | {"custom": {"snr": 1.0, "mos": 2.0}} for line in lines]
+    (tmp_path / "cuts.jsonl").write_text("".join(json.dumps(cut) + "\n" for cut in cuts))
+    capsys.readouterr()
+    run("from-lhotse", tmp_path / "cuts.jsonl", "-o", tmp_path / "back")
+    what = "left out, for want of a place: custom 'mos' of cuts, custom 'snr' of cuts"
+    assert capsys.readouterr().err == f"{tmp_path}/cuts.jsonl: {what}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "message"),
+    [
+        (("to-lhotse", "none", "-o", "out"), InputError, "none: no such data directory"),
+        (("to-shar", "none", "-o", "out"), InputError, "none: no such data directory"),
+        (("from-lhotse", "none", "-o", "out"), InputError, "none: cannot read: No such file"),
+        (("from-lhotse", ".", "-o", "out"), InputError, "neither a Shar folder nor one with cuts.jsonl.gz"),
+        (("to-shar", "data/train", "-o", "out", "--shard-size", "0"), UsageError, "--shard-size 0: at least 1"),
+        (("to-shar", "data/train", "-o", "data"), UsageError, "would replace its own source"),
+        (("to-lhotse", "data/train", "-o", "there"), OutputError, "there: exists"),
+        (("from-lhotse", "there", "-o", "there"), UsageError, "would replace its own source"),
+    ],
+)
+def test_what_cannot_be_converted_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], error: type[SpeechkitError], message: str
+) -> None:
+    corpus(tmp_path)
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(error, match=message):
+        run(*words)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_no_command_imports_torch_or_lhotse(tmp_path: Path) -> None:
+    code = (
+        "import sys; from speechkit.cli.main import main\n"
+        "words = [['to-lhotse', 'data/train', '-o', 'l'], ['from-lhotse', 'l', '-o', 'k'],\n"
+        "  ['to-shar', 'k', '-o', 's'], ['index', 's'], ['from-lhotse', 's', '-o', 'k2'],\n"
+        "  ['validate', 'k2'], ['stats', 'k2'], ['index', 'k2']]\n"
+        "assert [main(['data', *w]) for w in words] == [0] * len(words)\n"
+        "assert not {'torch', 'torchaudio', 'lhotse'} & set(sys.modules)"
+    )
+    corpus(tmp_path)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, stdout=subprocess.DEVNULL)

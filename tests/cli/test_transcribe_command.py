@@ -103,6 +103,22 @@ def test_standard_input_is_read(
     assert capsys.readouterr().out == text_of("b.flac", model)
 
 
+def test_a_shar_folder_gives_its_cuts(here: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("kaldi").mkdir()
+    Path("kaldi/wav.scp").write_text("r1 a.wav\nr2 b.flac\n")
+    Path("kaldi/segments").write_text("u1 r1 0.1 0.7\nu2 r1 0.7 1.5\nu3 r2 0 1\n")
+    Path("kaldi/utt2spk").write_text("u1 u1\nu2 u2\nu3 u3\n")
+    assert main(["data", "to-shar", "kaldi", "-o", "shar", "--shard-size", "2"]) == 0
+    said = []
+    for name in ("kaldi", "shar"):
+        capsys.readouterr()
+        assert main(["transcribe", name, "-m", model, "--jsonl"]) == 0
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        said.append([(line["input"], line["text"], line["segments"]) for line in lines])
+    assert [id for id, *_ in said[0]] == ["u1", "u2", "u3"]
+    assert said[0] == said[1]
+
+
 def test_a_kaldi_dir_gives_its_segments(here: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path("kaldi").mkdir()
     Path("kaldi/wav.scp").write_text("r1 a.wav\nr2 b.flac\nr3 none.wav\n")
