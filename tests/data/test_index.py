@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import tarfile
 import tempfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -103,3 +105,10 @@ def test_an_index_takes_46_bytes_a_cut_and_the_ids(tmp_path: Path) -> None:
     assert all(isinstance(array, np.memmap) for array in arrays)
     assert sum(array.nbytes for array in arrays) == 100 * 46
     assert (out / "ids.txt").read_text() == "".join(f"{n:05}\n" for n in range(100))
+
+
+def test_cuts_without_audio_are_left_out_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path, [[("a", 10, 8000, ""), ("b", 10, 8000, "wav"), ("c", 10, 8000, "")]])
+    with caplog.at_level(logging.WARNING):
+        assert [u.id for u in SharUtterances(tmp_path)] == ["b"]
+    assert caplog.messages == [f"{tmp_path}: 2 cuts have no audio and are left out"]
