@@ -1,7 +1,8 @@
 """The files of Microsoft and of fairseq, in and out: encoders, pre-training and CTC, of every age.
 
 What they hold: a mapping with `model` (tensors) and `cfg` (Microsoft: flat; fairseq: a tree), or instead of `cfg` in
-older ones `args`, flat. CTC files have the settings of their encoder nested in `w2v_args`.
+older ones `args`, flat. CTC files have the settings of their encoder nested in `w2v_args`. fairseq's dictionaries of
+symbols and of units lie in the file as objects of its own, or beside it as text; ours are always beside it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,12 @@ from speechkit.models.wavlm.config import SpanConfig, WavLMConfig
 from speechkit.models.wavlm.heads import UnitHead, WavLMForCTC, WavLMForUnits
 from speechkit.models.wavlm.keys import fairseq_names, without_pretraining
 from speechkit.models.wavlm.model import WavLM
-from speechkit.models.wavlm.vocabularies import fairseq_vocabulary, guessed_vocabulary, read_vocabulary
+from speechkit.models.wavlm.vocabularies import (
+    dictionary_text,
+    fairseq_vocabulary,
+    guessed_vocabulary,
+    read_vocabulary,
+)
 from speechkit.nn.encoder_config import EncoderConfig
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -42,6 +48,21 @@ _PRETRAINING = (
     *("quantizer.", "project_q.", "input_quantizer.", "project_inp.", "final_proj.", "target_glu."),
     "label_embs_concat",
 )
+_NUM_SPECIALS = 4  # fairseq counts them among the classes of a label set
+_UNITS = "km"  # fairseq's names of label sets, which name their dictionaries, too
+_LETTERS = "ltr"
+_HUBERT_TASK: dict[str, Any] = {
+    "_name": "hubert_pretraining",
+    "fine_tuning": True,
+    "labels": [_LETTERS],
+    "single_target": True,
+}
+# by kind: fairseq's CTC network, its task, and the task that its encoder came from
+_FAIRSEQ: dict[str, tuple[str, dict[str, Any], str]] = {
+    "wavlm": ("hubert_ctc", _HUBERT_TASK, "utterance_mixing_pretraining"),
+    "hubert": ("hubert_ctc", _HUBERT_TASK, "hubert_pretraining"),
+    "wav2vec2": ("wav2vec_ctc", {"_name": "audio_finetuning", "labels": _LETTERS}, "audio_pretraining"),
+}
 # what fine-tuning sets anew: name in the settings of the CTC model, name in those of its encoder
 _FINE_TUNING = {
     "layerdrop": "encoder_layerdrop",
@@ -83,16 +104,22 @@ def read_container(container: Any, source: Path, vocab: Path | None = None) -> W
         return _read_ctc(settings, tensors, source, vocabulary)
     if "label_embs_concat" in tensors:
         return _read_units(settings, tensors, container, source)
-    config = encoder_config(settings.model, source, normalize=settings.normalize, kind=_kind(settings.model, tensors))
+    config = settings.encoder(settings.model, source, _kind(settings.model, tensors))
     return _built(lambda: WavLM(config), without_pretraining(tensors, _PRETRAINING), config, source)
 
 
 @dataclass(frozen=True, slots=True)
 class _Settings:
-    """Settings of a network, and whether its waveforms are normalized (which fairseq counts to the task)."""
+    """Settings of a network, and those of its waveforms (which fairseq counts to the task)."""
 
     model: dict[str, Any]
     normalize: bool
+    sample_rate: int
+
+    def encoder(
+        self, model: Mapping[str, Any], source: Path, kind: Literal["wavlm", "hubert", "wav2vec2"]
+    ) -> WavLMConfig:
+        return encoder_config(model, source, normalize=self.normalize, sample_rate=self.sample_rate, kind=kind)
 
 
 def _settings(tree: Any, source: Path) -> _Settings:
@@ -100,10 +127,12 @@ def _settings(tree: Any, source: Path) -> _Settings:
         raise ModelError(f"{source}: no settings under 'cfg' or 'args'", code="model.config")
     model = tree.get("model")
     if not isinstance(model, dict):  # Microsoft's, or fairseq's before it had trees
-        return _Settings(tree, bool(tree.get("normalize", False)))
+        return _Settings(tree, bool(tree.get("normalize", False)), int(_number(tree, "sample_rate", 16000, source)))
     task = tree.get("task")
-    normalize = task.get("normalize") if isinstance(task, dict) else None
-    return _Settings(model, bool(model.get("normalize", False) if normalize is None else normalize))
+    task = task if isinstance(task, dict) else {}
+    normalize = task.get("normalize")
+    normalize = model.get("normalize", False) if normalize is None else normalize
+    return _Settings(model, bool(normalize), int(_number(task, "sample_rate", 16000, source)))
 
 
 def _read_ctc(settings: _Settings, tensors: dict[str, Tensor], source: Path, vocabulary: Vocabulary) -> WavLMForCTC:
@@ -111,14 +140,14 @@ def _read_ctc(settings: _Settings, tensors: dict[str, Tensor], source: Path, voc
     tuned = {inside: settings.model[outside] for outside, inside in _FINE_TUNING.items() if outside in settings.model}
     name = inner.model.get("_name") or inner.model.get("arch") or settings.model.get("_name")
     kind = _kind(inner.model | {"_name": name}, tensors)
-    config = encoder_config(inner.model | tuned, source, normalize=settings.normalize, kind=kind)
+    config = settings.encoder(inner.model | tuned, source, kind)
     dropout = _number(settings.model, "final_dropout", 0.0, source)
     tensors = without_pretraining(tensors, tuple(_ENCODER_PREFIX + name for name in _PRETRAINING))
     return _built(lambda: WavLMForCTC(config, vocabulary, final_dropout=dropout), tensors, config, source)
 
 
 def _read_units(settings: _Settings, tensors: dict[str, Tensor], container: Any, source: Path) -> WavLMForUnits:
-    config = encoder_config(settings.model, source, normalize=settings.normalize, kind=_kind(settings.model, tensors))
+    config = settings.encoder(settings.model, source, _kind(settings.model, tensors))
     final_dim = int(_number(settings.model, "final_dim", 0, source))
     head = UnitHead(
         embedding_dim=final_dim if final_dim > 0 else None,
@@ -141,7 +170,12 @@ def _built(make: Callable[[], Network], tensors: dict[str, Tensor], config: WavL
 
 
 def encoder_config(
-    cfg: Mapping[str, Any], source: str | Path, *, normalize: bool, kind: Literal["wavlm", "hubert", "wav2vec2"]
+    cfg: Mapping[str, Any],
+    source: str | Path,
+    *,
+    normalize: bool,
+    kind: Literal["wavlm", "hubert", "wav2vec2"],
+    sample_rate: int = 16000,
 ) -> WavLMConfig:
     """The settings of an encoder from those of Microsoft and fairseq; what is absent has the default of their classes.
 
@@ -161,6 +195,7 @@ def encoder_config(
     try:
         return WavLMConfig(
             kind=kind,
+            sample_rate=sample_rate,
             waveform_eps=1e-5 if normalize else None,
             conv_layers=_conv_layers(cfg.get("conv_feature_layers"), source),
             conv_norm="layer" if cfg.get("extractor_mode", "default") == "layer_norm" else "group",
@@ -221,7 +256,11 @@ def fairseq_settings(config: WavLMConfig) -> dict[str, Any]:
 
 
 def make_container(model: WavLM | WavLMForCTC | WavLMForUnits) -> dict[str, Any]:
-    """What a file of Microsoft (a bare encoder) or fairseq (with a head) holds, of plain values and tensors."""
+    """What a file of Microsoft (a bare encoder) or fairseq (with a head) holds, of plain values and tensors.
+
+    Raises:
+        ModelError: these files have no place for such a network.
+    """
     encoder = model if isinstance(model, WavLM) else model.encoder
     config = encoder.config
     if not config.feature_norm:
@@ -230,14 +269,25 @@ def make_container(model: WavLM | WavLMForCTC | WavLMForUnits) -> dict[str, Any]
     names = fairseq_names(state, config.conv_norm)
     tensors = {names[n]: t.detach().cpu().clone() for n, t in state.items()}
     settings = fairseq_settings(config)
-    task = {"_name": "audio_pretraining", "normalize": settings["normalize"], "sample_rate": config.sample_rate}
-    if isinstance(model, WavLM):
-        return {"cfg": settings, "model": tensors}
+    if isinstance(model, WavLM):  # Microsoft's code passes over settings that it does not know
+        more: dict[str, Any] = {} if config.kind == "wavlm" else {"_name": config.kind}
+        more |= {} if config.sample_rate == 16000 else {"sample_rate": config.sample_rate}
+        return {"cfg": settings | more, "model": tensors}
+    network, tuning_task, pretraining_task = _FAIRSEQ[config.kind]
+    waves = {"data": ".", "normalize": settings["normalize"], "sample_rate": config.sample_rate}
+    task: dict[str, Any] = waves | {"_name": pretraining_task}
+    if config.kind != "wav2vec2":
+        rate = {"label_rate": int(config.frame_rate) if config.frame_rate.is_integer() else config.frame_rate}
+        task |= rate | {"labels": _label_sets(model) if isinstance(model, WavLMForUnits) else [_UNITS]}
+        settings |= rate  # fairseq would look for it at the root of the tree
     if isinstance(model, WavLMForCTC):
         inner = {"_name": None, "model": settings | {"_name": config.kind}, "task": task}
-        outer = {"_name": f"{config.kind}_ctc", "final_dropout": model.dropout.p, "w2v_args": inner}
+        outer = {"_name": network, "final_dropout": model.dropout.p, "w2v_args": inner}
         outer |= {outside: settings[inside] for outside, inside in _FINE_TUNING.items()}
-        return {"args": None, "cfg": {"_name": None, "model": outer, "task": task}, "model": tensors}
+        no_units = {} if config.kind == "wav2vec2" else {"task_state": {"dictionaries": [None]}}
+        return _fairseq_file(outer, waves | tuning_task, tensors) | no_units
+    if config.kind == "wav2vec2":
+        raise ModelError("fairseq has no wav2vec 2.0 that predicts units", code="model.unsupported")
     head = {
         "_name": config.kind,
         "final_dim": model.settings.embedding_dim or 0,
@@ -246,7 +296,39 @@ def make_container(model: WavLM | WavLMForCTC | WavLMForUnits) -> dict[str, Any]
         "logit_temp": model.settings.temperature,
         "num_classes": list(model.num_classes),
     }
-    return {"args": None, "cfg": {"_name": None, "model": settings | head, "task": task}, "model": tensors}
+    return _fairseq_file(settings | head, task, tensors)
+
+
+def dictionaries(model: WavLM | WavLMForCTC | WavLMForUnits) -> dict[str, str]:
+    """The dictionaries that belong beside a file, name to content: fairseq looks for them in its setting task.data.
+
+    Raises:
+        ModelError: a vocabulary that fairseq's dictionaries cannot hold.
+    """
+    if isinstance(model, WavLMForCTC):
+        return {f"dict.{_LETTERS}.txt": dictionary_text(model.vocabulary)}
+    if isinstance(model, WavLMForUnits):
+        units = [range(count - _NUM_SPECIALS) for count in model.num_classes]
+        names = _label_sets(model)
+        return {f"dict.{n}.txt": "".join(f"{i} 1\n" for i in ids) for n, ids in zip(names, units, strict=True)}
+    return {}
+
+
+def _label_sets(model: WavLMForUnits) -> list[str]:
+    count = len(model.num_classes)
+    return [_UNITS] if count == 1 else [f"{_UNITS}{i}" for i in range(count)]
+
+
+def _fairseq_file(model: Mapping[str, Any], task: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """A file with what fairseq's loader asks for, as if no update had been made."""
+    history = {"criterion_name": "", "optimizer_name": "", "lr_scheduler_state": {}, "num_updates": 0}
+    return {
+        "args": None,
+        "cfg": {"_name": None, "model": model, "task": task},
+        "model": tensors,
+        "optimizer_history": [history],
+        "extra_state": {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0}},
+    }
 
 
 def _kind(cfg: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Literal["wavlm", "hubert", "wav2vec2"]:

@@ -248,8 +248,6 @@ def _preprocessor(folder: Path) -> Mapping[str, Any]:
 
 
 def _preprocessor_settings(config: WavLMConfig) -> dict[str, Any]:
-    if config.waveform_eps is not None and config.waveform_eps != 1e-7:
-        log.warning("transformers normalizes waveforms with eps 1e-7, this model was made with %g", config.waveform_eps)
     return {
         "feature_extractor_type": "Wav2Vec2FeatureExtractor",
         "feature_size": 1,

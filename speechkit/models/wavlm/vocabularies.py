@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,29 +56,59 @@ def read_vocabulary(path: Path) -> Vocabulary:
     if path.suffix == ".json":
         return _from_rows(read_json(path), None, {}, path)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        vocabulary = _parsed(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(f"{path}: not a readable dictionary: {error}", code="model.vocabulary") from error
-    symbols = [line.rpartition(" ")[0] for line in lines if line]
-    if not symbols or not all(symbols):
+    if len(vocabulary) == len(_SPECIALS) or "" in vocabulary.symbols:
         raise ModelError(f"{path}: not a dictionary: lines 'symbol count' are expected", code="model.vocabulary")
+    return vocabulary
+
+
+def _parsed(dictionary: str) -> Vocabulary:
+    """The vocabulary of a text of `symbol count` lines."""
+    symbols = [line.rpartition(" ")[0] for line in dictionary.splitlines() if line]
     return fairseq_vocabulary([*_SPECIALS, *symbols])
 
 
-def write_dictionary(vocabulary: Vocabulary, path: Path) -> None:
-    """Write fairseq's `symbol count` lines beside a CTC file.
+def dictionary_text(vocabulary: Vocabulary) -> str:
+    """The `symbol count` lines of fairseq's dictionary, to lie beside a CTC file.
+
+    Its special symbols may have each other's names, as in what transformers' people made of fairseq's models.
 
     Raises:
-        ModelError: the vocabulary does not begin with fairseq's special symbols.
+        ModelError: the vocabulary does not begin with fairseq's special symbols, or text would not come out the same.
     """
-    if vocabulary.symbols[: len(_SPECIALS)] != _SPECIALS or vocabulary.blank:
+    first, symbols = vocabulary.symbols[: len(_SPECIALS)], vocabulary.symbols[len(_SPECIALS) :]
+    if sorted(first) != sorted(_SPECIALS) or vocabulary.blank:
         raise ModelError(
             f"fairseq's vocabularies begin with {' '.join(_SPECIALS)}, the first being the blank; "
-            f"this one begins with {' '.join(vocabulary.symbols[:4])}",
-            hint="export it to Hugging Face's form",
+            f"this one begins with {' '.join(first)} and its blank is row {vocabulary.blank}",
+            hint="the form hf can hold it" if vocabulary.pieces == "characters" else "",
             code="model.vocabulary",
         )
-    path.write_text("".join(f"{s} 1\n" for s in vocabulary.symbols[len(_SPECIALS) :]), encoding="utf-8")
+    text = "".join(f"{s} 1\n" for s in symbols)
+    again = _parsed(text)
+    _refuse_changed(replace(vocabulary, symbols=_SPECIALS + symbols, lower_case=False), again, "fairseq's dictionary")
+    if len(set(again.symbols)) < len(again) or "" in again.symbols:
+        raise ModelError("fairseq's dictionary takes no symbol twice and no empty one", code="model.vocabulary")
+    if first != _SPECIALS:
+        log.warning("fairseq's names for the first symbols are %s, not %s", " ".join(_SPECIALS), " ".join(first))
+    if vocabulary.lower_case:
+        log.warning("fairseq's dictionary does not keep lower_case: text will come in the case of the symbols")
+    return text
+
+
+def _refuse_changed(vocabulary: Vocabulary, again: Vocabulary, form: str) -> None:
+    """See that a form gives back the vocabulary that was written."""
+    for name in [f.name for f in fields(Vocabulary)]:
+        found, wanted = getattr(again, name), getattr(vocabulary, name)
+        if found != wanted and name == "symbols":
+            found, wanted = next((pair for pair in zip(found, wanted, strict=False) if pair[0] != pair[1]), ("", ""))
+        if found != wanted:
+            raise ModelError(
+                f"{form} cannot spell this vocabulary: {name} {wanted!r} would become {found!r}",
+                code="model.vocabulary",
+            )
 
 
 def folder_vocabulary(folder: Path, num_rows: int, pad_id: Any) -> Vocabulary:
@@ -108,7 +139,7 @@ def tokenizer_files(vocabulary: Vocabulary) -> dict[str, str]:
     """The files of transformers' CTC tokenizer, name to content.
 
     Raises:
-        ModelError: its symbols are no characters: that tokenizer cannot join them to words.
+        ModelError: its symbols are no characters, which that tokenizer cannot join to words, or would not come back.
     """
     if vocabulary.pieces != "characters":
         raise ModelError(
@@ -128,6 +159,8 @@ def tokenizer_files(vocabulary: Vocabulary) -> dict[str, str]:
     for name, known in names.items():
         options[name] = next((s for s in known if s in rows and s != pad), pad)
     rows = dict(sorted(rows.items(), key=lambda item: item[1]))
+    again = _from_rows(rows, None, options, Path("vocab.json"), len(vocabulary))
+    _refuse_changed(vocabulary, again, "transformers' CTC tokenizer")
     return {"vocab.json": _json(rows), "tokenizer_config.json": _json(options)}
 
 

@@ -254,5 +254,3 @@ def test_other_tokenizers_and_vocabularies_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="sentencepiece"):
         save_hf(tiny.recognizer(vocabulary=pieces), tmp_path / "other")
     assert not (tmp_path / "other").exists()
-    with pytest.raises(ModelError, match="unit prediction"):
-        save_hf(tiny.predictor(), tmp_path / "other")
