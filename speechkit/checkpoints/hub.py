@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from speechkit.checkpoints.weights import read_json
-from speechkit.errors import ModelError
+from speechkit.errors import ModelError, OutputError
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +44,10 @@ class HubId:
     @property
     def command(self) -> str:
         """The command that fetches it into the cache."""
-        revision = "" if self.revision == "main" else f" --revision {self.revision}"
-        return f"hf download {self.repo}{revision}"
+        return f"speechkit models pull {self}"
+
+    def __str__(self) -> str:
+        return self.repo if self.revision == "main" else f"{self.repo}@{self.revision}"
 
 
 def fetch(hub_id: HubId, *, offline: bool) -> Path:
@@ -56,8 +57,9 @@ def fetch(hub_id: HubId, *, offline: bool) -> Path:
 
     Raises:
         ModelError: no such model, no network, or not cached and `offline`.
+        OutputError: there is no room for it.
     """
-    folder = _cached(hub_id)
+    folder = cached(hub_id)
     if folder is not None:
         return folder
     if offline:
@@ -69,7 +71,46 @@ def fetch(hub_id: HubId, *, offline: bool) -> Path:
     return _download(hub_id)
 
 
-def _cached(hub_id: HubId) -> Path | None:
+def remove(hub_id: HubId) -> int:
+    """Remove a revision from the cache, and what no other revision shares with it; gives the bytes that this frees.
+
+    Raises:
+        ModelError: it is not there.
+        OutputError: it cannot be removed.
+    """
+    from huggingface_hub import CacheNotFound, constants, scan_cache_dir
+
+    try:
+        cache = scan_cache_dir(constants.HF_HUB_CACHE)
+    except CacheNotFound:
+        raise not_cached(hub_id) from None
+    revisions = [v for r in cache.repos if (r.repo_type, r.repo_id) == ("model", hub_id.repo) for v in r.revisions]
+    found = next((v for v in revisions if hub_id.revision in (v.commit_hash, *v.refs)), None)
+    if found is None:
+        raise not_cached(hub_id)
+    strategy = cache.delete_revisions(found.commit_hash)
+    try:
+        strategy.execute()
+    except OSError as error:
+        raise OutputError(f"{found.snapshot_path}: cannot remove: {error.strerror}", code="output.write") from error
+    if found.snapshot_path.exists():  # the hub's client logs what it may not remove
+        raise OutputError(f"{found.snapshot_path}: cannot remove", code="output.write")
+    return strategy.expected_freed_size
+
+
+def not_cached(hub_id: HubId) -> ModelError:
+    """The error to raise for a model that has to be in the cache and is not."""
+    return ModelError(
+        f"{hub_id.repo}@{hub_id.revision}: not in the cache", hint=f"fetch it: {hub_id.command}", code="model.missing"
+    )
+
+
+def cached(hub_id: HubId) -> Path | None:
+    """The folder of a model in the cache, None when it is not there with all its weights.
+
+    Raises:
+        ModelError: it is no hub id.
+    """
     from huggingface_hub import try_to_load_from_cache
 
     try:
@@ -82,8 +123,16 @@ def _cached(hub_id: HubId) -> Path | None:
     weights = _weights([p.name for p in folder.iterdir() if p.exists()])
     if not weights:
         return None
-    shards = read_json(folder / weights[0])["weight_map"].values() if weights[0].endswith(".json") else ()
-    return folder if all((folder / shard).exists() for shard in shards) else None
+    return folder if all((folder / shard).exists() for shard in _shards(folder / weights[0])) else None
+
+
+def _shards(weights: Path) -> Sequence[str]:
+    if not weights.name.endswith(".json"):
+        return ()
+    from speechkit.checkpoints.weights import read_json  # with torch, which listing models does not wait for
+
+    shards = read_json(weights).get("weight_map")
+    return list(map(str, shards.values())) if isinstance(shards, dict) else ()
 
 
 def _download(hub_id: HubId) -> Path:
@@ -121,13 +170,17 @@ def _weights(names: Sequence[str]) -> list[str]:
 
 
 def _announce(hub_id: HubId, num_bytes: int, cache: Path) -> None:
-    """Say what will be downloaded, and see that there is room for it."""
+    """Say what will be downloaded, and see that there is room for it.
+
+    Raises:
+        OutputError: there is not.
+    """
     existing = next(p for p in (cache, *cache.parents) if p.exists())
     free = shutil.disk_usage(existing).free
     if free < 1.2 * num_bytes:
-        raise ModelError(
+        raise OutputError(
             f"{hub_id.repo}: {num_bytes / 1e9:.1f} GB to download, {free / 1e9:.1f} GB free at {existing}",
             hint="free some space, or set HF_HOME to another disk",
-            code="model.space",
+            code="output.space",
         )
     log.warning("downloading %s, %.2f GB, to %s", hub_id.repo, num_bytes / 1e9, cache)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from speechkit.checkpoints.unpickle import Record, read_pickle
-from speechkit.models import PUBLISHED, load
+from speechkit.models import licence, load
 
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt")
 
@@ -68,7 +68,7 @@ def inspect_model(name: str, *, offline: bool = False, vocab: str | None = None)
         width=config.encoder.dim,
         vocabulary=len(getattr(model, "vocabulary", ())),
         needs_bytes=4 * parameters,
-        licence=next((p.licence for n, p in PUBLISHED.items() if name in (n, p.repo, f"hf:{p.repo}")), ""),
+        licence=licence(name),
         pickle_globals=tuple(sorted(_pickle_globals(path))),
         config=asdict(config),
         keys={key: list(tensor.shape) for key, tensor in model.state_dict().items()},

@@ -10,7 +10,7 @@ import huggingface_hub
 import pytest
 
 from speechkit.checkpoints.hub import HubId, fetch
-from speechkit.errors import ModelError
+from speechkit.errors import ModelError, OutputError
 
 BOTH_FORMS = {
     "config.json": 100,
@@ -70,7 +70,7 @@ def test_shards_come_with_their_index_and_a_pickle_only_where_there_is_nothing_e
 
 def test_a_download_that_does_not_fit_is_not_begun(hub: Any) -> None:
     hub.files = {"config.json": 1, "model.safetensors": 10**18}
-    with pytest.raises(ModelError, match="GB free") as refused:
+    with pytest.raises(OutputError, match="GB free") as refused:
         fetch(HubId(repo="a/b"), offline=False)
     assert "HF_HOME" in refused.value.hint
     assert hub.taken is None
@@ -81,7 +81,7 @@ def test_what_the_network_says_becomes_a_model_error(hub: Any) -> None:
         hub.error = error
         with pytest.raises(ModelError, match="cannot download") as refused:
             fetch(HubId(repo="a/b", revision="v1"), offline=False)
-        assert "hf download a/b --revision v1" in refused.value.hint
+        assert "speechkit models pull a/b@v1" in refused.value.hint
 
 
 def test_offline_nothing_is_asked(hub: Any) -> None:

@@ -53,7 +53,7 @@ def test_the_licence_of_a_published_model_is_told(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("speechkit.pipelines.inspect.load", lambda *_, **__: tiny_wavlm().encoder)
-    for name in ("hubert-base", "hf:facebook/hubert-base-ls960"):
+    for name in ("hubert-base", "hf:facebook/hubert-base-ls960", "facebook/hubert-base-ls960@main"):
         assert main(["info", name]) == 0
         assert "\tlicence Apache-2.0\t" in capsys.readouterr().out
 

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +16,7 @@ from speechkit.models import PUBLISHED, load, save
 from speechkit.models.wavlm.config import PRESETS
 from speechkit.models.wavlm.heads import UnitHead
 from speechkit.models.wavlm.published import save_hf, save_original
+from tests.models.hub_cache import COMMIT, empty_hub, lay
 from tests.models.wavlm import tiny
 
 MAKERS = {
@@ -25,7 +24,6 @@ MAKERS = {
     "units": lambda: tiny.predictor(head=UnitHead(embedding_dim=12, target_glu=True)),
     "ctc": lambda: tiny.recognizer(size="large"),
 }
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.mark.parametrize("kind", MAKERS)
@@ -116,32 +114,13 @@ def test_unknown_names_suggest(name: str, message: str, hint: str) -> None:
 
 
 def test_every_preset_has_its_published_weights() -> None:
-    assert PUBLISHED.keys() == PRESETS.keys()
+    assert {name: p.kind for name, p in PUBLISHED.items()} == {name: p.kind for name, p in PRESETS.items()}
+    assert all(p.sample_rate == PRESETS[name].sample_rate for name, p in PUBLISHED.items())
 
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache of the hub, and no network."""
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-
-    def refuse(*arguments: object) -> None:
-        raise AssertionError("the network was used")
-
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    return tmp_path / "hub"
-
-
-def lay(folder: Path, hub: Path, repo: str, *, ref: str = "main") -> None:
-    """Lay the files of a folder into the cache as the hub's client does: blobs, links to them, a ref."""
-    root = hub / ("models--" + repo.replace("/", "--"))
-    (root / "blobs").mkdir(parents=True)
-    (root / f"snapshots/{COMMIT}").mkdir(parents=True)
-    (root / "refs").mkdir()
-    (root / f"refs/{ref}").write_text(COMMIT)
-    for path in folder.iterdir():
-        shutil.copy(path, root / f"blobs/{path.name}.blob")
-        (root / f"snapshots/{COMMIT}/{path.name}").symlink_to(f"../../blobs/{path.name}.blob")
+    return empty_hub(tmp_path / "hub", monkeypatch)
 
 
 @pytest.mark.parametrize("name", ["hf:owner/tiny", "owner/tiny", "hf:owner/tiny@main", f"hf:owner/tiny@{COMMIT}"])
@@ -157,7 +136,7 @@ def test_cached_models_of_the_hub_load_without_a_network(name: str, hub: Path, t
 def test_a_preset_is_its_published_weights_and_never_random_ones(hub: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="microsoft/wavlm-base@main: not in the cache, and offline") as refused:
         load("wavlm-base", offline=True)
-    assert "hf download microsoft/wavlm-base" in refused.value.hint
+    assert "speechkit models pull microsoft/wavlm-base" in refused.value.hint
     assert refused.value.exit_code == 4
     save_hf(tiny.encoder(), tmp_path / "model")
     lay(tmp_path / "model", hub, "microsoft/wavlm-base")
@@ -173,7 +152,7 @@ def test_other_revisions_and_half_finished_downloads_are_not_taken(hub: Path, tm
     for name in ("hf:owner/tiny", "hf:owner/tiny@v2"):
         with pytest.raises(ModelError, match="not in the cache") as refused:
             load(name, offline=True)
-    assert refused.value.hint.endswith("hf download owner/tiny --revision v2")
+    assert refused.value.hint.endswith("speechkit models pull owner/tiny@v2")
 
 
 def test_no_network_is_said_with_the_command_that_fetches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,7 +160,7 @@ def test_no_network_is_said_with_the_command_that_fetches(tmp_path: Path, monkey
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(ModelError, match="cannot download") as refused:
         load("hf:owner/tiny")
-    assert "hf download owner/tiny" in refused.value.hint
+    assert "speechkit models pull owner/tiny" in refused.value.hint
 
 
 def test_hub_ids_have_a_revision() -> None:
