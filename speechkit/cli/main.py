@@ -23,6 +23,7 @@ COMMANDS = {
     "align": ("speechkit.cli.align", "find when each word of a text is spoken"),
     "eval": ("speechkit.cli.eval", "compare results with references"),
     "info": ("speechkit.cli.info", "describe an audio file or a model"),
+    "models": ("speechkit.cli.models", "list published models, download, find and remove them"),
 }
 
 _EVERYWHERE = "everywhere: -q says errors only, -v more, -vv everything and tracebacks"
