@@ -24,6 +24,7 @@ COMMANDS = {
     "eval": ("speechkit.cli.eval", "compare results with references"),
     "info": ("speechkit.cli.info", "describe an audio file or a model"),
     "models": ("speechkit.cli.models", "list published models, download, find and remove them"),
+    "convert": ("speechkit.cli.convert", "write a model in another form"),
 }
 
 _EVERYWHERE = "everywhere: -q says errors only, -v more, -vv everything and tracebacks"
