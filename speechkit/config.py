@@ -61,6 +61,19 @@ def load(schema: type[T], files: Sequence[str | Path] = (), overrides: Sequence[
     return built
 
 
+def check_ranges(settings: Any, **ranges: tuple[float, float]) -> None:
+    """See that numbers of a settings dataclass lie within bounds, both included; None is no number and passes.
+
+    Raises:
+        ValueError: one does not.
+    """
+    for name, (low, high) in ranges.items():
+        value = getattr(settings, name)
+        if value is not None and not low <= value <= high:
+            bounds = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+            raise ValueError(f"{name} is {value}, it must be {bounds}")
+
+
 def dump(instance: Any) -> str:
     """Write a settings dataclass as YAML that `load` reads back to an equal one."""
     text: str = yaml.dump(plain(instance), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)

@@ -5,12 +5,14 @@ Sources: Chen et al., "WavLM" (2022); Hsu et al., "HuBERT" (2021) for the units.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from speechkit import draws
+from speechkit.config import check_ranges
 from speechkit.data.plan import PlanSettings
 from speechkit.data.span_mask import SpanSettings
 from speechkit.data.utterance import Utterance, read_utterances
@@ -41,6 +43,9 @@ class MixingSettings:
     prob: float = 0.2
     noise_prob: float = 0.0
 
+    def __post_init__(self) -> None:
+        check_ranges(self, prob=(0, 1), noise_prob=(0, 1))
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PretrainSettings:
@@ -69,6 +74,9 @@ class PretrainSettings:
     train: TrainSettings = field(default_factory=lambda: TrainSettings(max_steps=400000))
     workers: int = 0
     cache: bool = False
+
+    def __post_init__(self) -> None:
+        check_ranges(self, micro_batches=(1, math.inf), workers=(0, math.inf), max_crop_seconds=(0.1, math.inf))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,6 +133,12 @@ class WavLMRecipe:
     def __post_init__(self) -> None:
         if not self.test_sets:
             raise ValueError("test_sets: none is named, so there would be nothing to score")
+        check_ranges(self, min_crop_seconds=(0, math.inf), min_seconds=(0, math.inf), max_seconds=(0.1, math.inf))
+        if self.units_2.layer > self.model.encoder.num_layers:
+            raise ValueError(f"units_2.layer is {self.units_2.layer}, the model has {self.model.encoder.num_layers}")
+        noisy = (self.finetune.augment.noise_prob, self.pretrain_1.mixing.noise_prob, self.pretrain_2.mixing.noise_prob)
+        if any(noisy) and not self.noise_set:
+            raise ValueError("a noise_prob is set and no noise_set")
         known = ["pretrain_1", "pretrain_2", "random", *PUBLISHED]
         if self.init not in known and "/" not in self.init:
             names = ", ".join(known)

@@ -51,4 +51,6 @@ def read_settings(folder: Path, schema: type[T]) -> T:
     try:
         return config.load(schema, [folder / CONFIG])
     except UsageError as error:
-        raise ModelError(error.message, hint=error.hint, code="model.config") from error
+        known = str(folder) in error.message  # file and line
+        message = error.message if known else f"{folder / CONFIG}: {error.message}"
+        raise ModelError(message, hint=error.hint if known else "", code="model.config") from error

@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     target = choose_target(inputs, args.output, formats, known=FORMATS, joinable=frozenset())
     outputs = Outputs(target=target, settings={}, overwrite=args.overwrite)
     with outputs.opened():
-        outputs.left([item])
+        outputs.left([item], [Path(args.text)])
         outputs.write(item, _align(args, item, formats))
     return 0
 
@@ -50,7 +50,13 @@ def _align(args: argparse.Namespace, item: Input, formats: tuple[str, ...]) -> l
     assert item.source is not None
     if not text.strip():
         raise InputError(f"{_named(args.text)}: there is no text to align", code="align.empty")
-    transcript = align_text(open_recognizer(args), item.source, text, name=args.model)
+    recognizer = open_recognizer(args)
+    try:
+        transcript = align_text(recognizer, item.source, text, name=args.model)
+    except InputError as error:
+        if error.code == "text.symbols":
+            error.message = f"{_named(args.text)}: {error.message}"
+        raise
     for warning in transcript.warnings:
         print(f"speechkit: warning: {item.name}: {warning}", file=sys.stderr)
     return [render(transcript, format, file=item.output) for format in formats]
@@ -62,7 +68,7 @@ def _named(path: str) -> str:
 
 def _read_text(path: str) -> str:
     try:
-        return sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+        return sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise InputError(f"{_named(path)}: cannot be read: {reason}", code="input.text") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -11,15 +12,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from speechkit.cli.model import seconds
 from speechkit.errors import InputError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from speechkit.data.kaldi import Measured
+    from speechkit.data.problem import Problem
     from speechkit.data.repair import Dropped, Repair
+    from speechkit.data.rules_audio import Depth
     from speechkit.data.stats import Stats
     from speechkit.data.tables import DataDir
 
 _SHOWN = 20  # of each rule
+_OUR_FILES = ("dropped.tsv", "utterances.jsonl")
+_OUR_FOLDERS = (".backup", "cuts.index")
+_MANIFEST = re.compile(r"(cuts|recordings?|supervisions)(\.\d+)?\.(jsonl|jsonl\.gz|tar)")
 
 Handler = Callable[[argparse.Namespace], int]
 
@@ -35,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _switch(validate, "spk-sort", True, "sorting by speaker must give the same order")
     validate.add_argument("--check-audio", choices=["none", "stat", "header", "full"], default="none")
     validate.add_argument("--against", type=Path, metavar="DIR", help="a set that must not share utterances")
-    validate.add_argument("--max-seconds", type=float, metavar="S", help="name utterances longer than this")
+    validate.add_argument("--max-seconds", type=seconds, metavar="S", help="name utterances longer than this")
     validate.add_argument("--strict", action="store_true", help="warnings count as errors")
     validate.add_argument("--json", action="store_true", help="one object a line on standard output")
     _audio_options(validate)
@@ -137,7 +144,7 @@ def _validate(args: argparse.Namespace) -> int:
         feats=args.feats,
         allow_empty_text=args.allow_empty_text,
         speaker_order=args.spk_sort,
-        check_audio=args.check_audio,
+        check_audio=_depth(args),
         against=args.against,
         max_seconds=args.max_seconds,
         root=args.root,
@@ -160,6 +167,12 @@ def _validate(args: argparse.Namespace) -> int:
     return int(num_errors > 0 or (args.strict and num_warnings > 0))
 
 
+def _depth(args: argparse.Namespace) -> Depth:
+    """How far to look into recordings; their lengths are in their headers."""
+    depth: Depth = args.check_audio
+    return "header" if args.max_seconds is not None and depth in ("none", "stat") else depth
+
+
 def _fix(args: argparse.Namespace) -> int:
     from speechkit.data.repair import apply_repair, plan_repair
 
@@ -170,11 +183,21 @@ def _fix(args: argparse.Namespace) -> int:
         backup = apply_repair(args.dir, repair, max_drop_percent=args.max_drop)
         changed = ", ".join(sorted(repair.contents))
         _say(f"{args.dir}: {f'repaired {changed}; originals in {backup}' if backup else 'nothing to repair'}")
-    for problem in repair.conflicts:
+    left = [*repair.conflicts] if args.dry_run else _errors_left(args.dir)
+    for problem in left[:_SHOWN]:
         _say(f"{args.dir}/{problem}")
     if repair.conflicts:
         _say(f"hint: keep one line of each of these keys yourself, then run fix again: {args.dir}")
-    return int(bool(repair.conflicts))
+    elif left:
+        _say(f"hint: {_count(len(left), 'error')} left that only you can mend: {args.dir}")
+    return int(bool(left))
+
+
+def _errors_left(path: Path) -> list[Problem]:
+    from speechkit.data.validate import ValidateOptions, validate
+
+    options = ValidateOptions(text=(path / "text").exists(), wav=(path / "wav.scp").exists())
+    return [problem for problem in validate(path, options) if not problem.is_warning]
 
 
 def _repair_table(repair: Repair) -> Iterable[str]:
@@ -262,7 +285,7 @@ def _subset(args: argparse.Namespace) -> int:
     ids = None
     if args.ids:
         try:
-            ids = args.ids.read_text(encoding="utf-8").split()
+            ids = args.ids.read_text(encoding="utf-8-sig").split()
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{args.ids}: cannot read: {error}", code="data.ids") from error
     part = subset(DataDir.read(args.dir), first=args.first, ids=ids, speakers=args.speakers)
@@ -405,18 +428,38 @@ def _root(args: argparse.Namespace, path: Path) -> Path:
 def _check_output(out: Path, sources: Sequence[Path], overwrite: bool) -> None:
     if any(source.resolve().is_relative_to(out.resolve()) for source in sources):
         raise UsageError(f"{out}: would replace its own source", code="output.source")
-    if out.exists() and not overwrite:
+    if not out.exists():
+        return
+    if not overwrite:
         raise OutputError(f"{out}: exists", hint="pass --overwrite to replace it", code="output.exists")
+    if strange := _not_ours(out):
+        hint = "--overwrite replaces what these commands wrote, and nothing else"
+        what = "is no data directory" if strange == out else f"holds {strange.name}, no part of a data directory"
+        raise OutputError(f"{out}: {what}", hint=hint, code="output.exists")
+
+
+def _not_ours(folder: Path) -> Path | None:
+    """Something in a folder that these commands do not write; they write files of one name into none."""
+    from speechkit.data.tables import layout_of
+
+    for path in sorted(folder.iterdir()) if folder.is_dir() else [folder]:
+        if path.is_dir():
+            strange = None if path.name in _OUR_FOLDERS else _not_ours(path) if path.name.isdecimal() else path
+        else:
+            ours = layout_of(path.name) or path.name in _OUR_FILES or _MANIFEST.fullmatch(path.name)
+            strange = None if ours else path
+        if strange:
+            return strange
+    return None
 
 
 def _name_left(sources: Sequence[Path]) -> None:
     """Say which files beside the tables were not carried over."""
     from speechkit.data.tables import layout_of
 
-    ours = ("dropped.tsv", "utterances.jsonl")
     for path in sources:
         files = [p.name for p in sorted(path.iterdir()) if p.is_file() and not p.name.startswith(".")]
-        if left := [name for name in files if not layout_of(name) and name not in ours]:
+        if left := [name for name in files if not layout_of(name) and name not in _OUR_FILES]:
             _say(f"{path}: not carried over: {', '.join(left)}")
 
 

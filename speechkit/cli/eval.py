@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from speechkit.cli.model import positive
 from speechkit.cli.outputs import print_text
-from speechkit.errors import InputError
+from speechkit.errors import InputError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from speechkit.metrics.wer import Pair, Score
@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the resamples")
     parser.add_argument("--per-utt", metavar="FILE", help="write each utterance with its errors, as Kaldi does")
     parser.add_argument("--align", metavar="FILE", help="write each utterance's alignment, reference above hypothesis")
+    parser.add_argument("--overwrite", action="store_true", help="replace these files where they exist")
     parser.add_argument("--json", action="store_true", help="one object instead of the table")
 
 
@@ -46,6 +47,8 @@ def run(args: argparse.Namespace) -> int:
     from speechkit.metrics.wer import score
     from speechkit.pipelines.scored_texts import read_texts
 
+    for output in (args.per_utt, args.align):
+        _check_output(output, args)
     refs, hyps = (
         {id: normalize_text(text, args.normalizer) for id, text in texts.items()}
         for texts in read_texts(args.ref, args.hyp)
@@ -70,6 +73,15 @@ def run(args: argparse.Namespace) -> int:
         write_text(args.align, _alignments(result))
     print_text((_json(args, result) if args.json else _table(args, result)) + "\n")
     return 0
+
+
+def _check_output(output: str | None, args: argparse.Namespace) -> None:
+    if output is None or not Path(output).exists():
+        return
+    if any(Path(source).exists() and Path(output).samefile(source) for source in (args.ref, args.hyp)):
+        raise UsageError(f"{output}: would replace what is to be scored", code="output.source")
+    if Path(output).is_file() and not args.overwrite:
+        raise OutputError(f"{output}: exists already", hint="--overwrite replaces it", code="output.exists")
 
 
 def _table(args: argparse.Namespace, score: Score) -> str:

@@ -109,7 +109,7 @@ def one_input(name: str) -> Input:
 
 def _listed(path: str) -> list[str]:
     try:
-        text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+        text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise InputError(f"{path}: cannot be read as a list: {reason}", code="input.list") from error
@@ -189,7 +189,11 @@ def _kaldi(folder: Path) -> Iterator[Input]:
     for utterance in measured.utterances:
         yield _utterance(utterance.id, Source.of_utterance(utterance))
     for problem in measured.problems:
-        error = InputError(f"{folder}/{problem}", hint=problem.hint, code=problem.code)
+        where = f"{folder}/{problem.file}:{problem.line}"
+        hint = problem.hint
+        if problem.code == "E413":
+            hint = f"store what it gives, then transcribe SHAR: speechkit data to-shar {folder} --allow-pipes -o SHAR"
+        error = InputError(f"{where}: {problem.message}", hint=hint, code=problem.code)
         yield Input(
             name=f"{folder}/{problem.file}:{problem.line}", error=error, output=f"{problem.file}.{problem.line}"
         )
@@ -225,6 +229,8 @@ class _Stdin(io.BytesIO):
 def _standard_input() -> Input:
     from speechkit.pipelines.sources import Source
 
+    if sys.stdin is None:
+        raise InputError("standard input is closed", hint="give a file", code="audio.missing")
     data = sys.stdin.buffer.read(_MAX_STDIN_BYTES + 1)
     if len(data) > _MAX_STDIN_BYTES:
         raise InputError("standard input: more than 2 GB", hint="give a file", code="audio.size")

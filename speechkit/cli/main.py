@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import logging
 import os
 import re
@@ -34,6 +35,7 @@ _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 # Torch reads these when it is loaded. Waiting threads must not spin for long: where another program takes one of two
 # cores, a step of training took 0.4 s instead of up to 4.8 s, and no longer than before where none does (measured).
 # oneDNN's cache of primitives grows with every new length otherwise.
+_NO_MEMORY = "can't allocate memory"  # torch's, without importing it
 _TORCH = {"GOMP_SPINCOUNT": "3000", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64"}
 
 
@@ -42,8 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words, verbosity = _take_verbosity(sys.argv[1:] if argv is None else argv)
     for name, value in _TORCH.items():
         os.environ.setdefault(name, value)
-    if sys.stdout is not None and sys.stdout.isatty():
-        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # consoles that are not UTF-8
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # for what is not UTF-8
     try:
         with _terminable():
             code = _run(words, verbosity)
@@ -214,7 +216,7 @@ def _known(error: BaseException) -> SpeechkitError | None:
     """The error as one that a user can act on, None when it is a fault of the program."""
     if isinstance(error, SpeechkitError):
         return error
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, without importing it
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or _NO_MEMORY in str(error):
         return ModelError("out of memory", hint="use a smaller --batch-seconds", code="memory")
     if isinstance(error, OSError) and error.errno in _DISK:
         from speechkit.files import unwritable

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--vocab", metavar="FILE", help="the symbols of a model that was published without")
     parser.add_argument("--device", default=os.environ.get("SPEECHKIT_DEVICE", "auto"), help="auto, cpu, cuda[:N], mps")
     parser.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"])
-    parser.add_argument("--batch-seconds", type=_seconds, default=120.0, metavar="S", help="audio in a batch (120)")
+    parser.add_argument("--batch-seconds", type=seconds, default=120.0, metavar="S", help="audio in a batch (120)")
     parser.add_argument("--threads", type=positive, metavar="N", help="of the CPU (default: its cores, at most 8)")
     add_offline_argument(parser)
 
@@ -65,14 +66,18 @@ def open_recognizer(args: argparse.Namespace) -> Recognizer:
 
 def positive(text: str) -> int:
     """A whole number above 0 of the command line."""
-    value = int(text)
+    value = int(text) if text.strip().removeprefix("-").isdecimal() else 0
     if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return value
 
 
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"{text} is not positive")
+def seconds(text: str) -> float:
+    """A time above 0 of the command line."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
     return value

@@ -89,6 +89,8 @@ def choose_target(
     Raises:
         UsageError: standard output or a file cannot take all the results.
     """
+    if output == "":
+        raise UsageError("-o is given, but empty", hint="a file, a folder, or - for stdout", code="usage.output")
     if output in (None, "-"):
         if len(formats) > 1:
             raise UsageError(
@@ -160,17 +162,18 @@ class Outputs:
             if output and self._relative(output) in ours:
                 path.unlink(missing_ok=True)
 
-    def left(self, items: Sequence[Input]) -> list[Input]:
-        """The inputs still to work on.
+    def left(self, items: Sequence[Input], sources: Sequence[Path] = ()) -> list[Input]:
+        """The inputs still to work on; `sources` are other files that are read.
 
         Raises:
-            UsageError: `--resume` without a folder, or two inputs with one output.
+            UsageError: `--resume` without a folder, two inputs with one output, or an output that is read too.
             OutputError: an output exists already.
         """
         if self.resume and self.target.folder is None:
             raise UsageError("--resume needs a folder of outputs", hint="-o FOLDER", code="usage.resume")
         todo = [item for item in items if not (self.resume and self._is_done(item))]
         self._refuse_clashes(todo)
+        self._refuse_sources(todo, [*sources, *(item.place for item in items if item.place)])
         self._refuse_existing(todo)
         if self.target.folder:  # what is planned is ours, so a killed run may be resumed over its own outputs
             self._append([self._entry(item) | {"status": "planned"} for item in todo])
@@ -201,6 +204,12 @@ class Outputs:
                 if path in owners:
                     raise UsageError(f"{path} would be the output of both {owners[path]} and {item.name}", code="usage")
                 owners[path] = item.name
+
+    def _refuse_sources(self, items: Sequence[Input], sources: Sequence[Path]) -> None:
+        read = {path.resolve() for path in sources}
+        for path in (path for item in items for path in self.target.paths(item)):
+            if path.resolve() in read:
+                raise UsageError(f"{path}: would replace its own source", code="output.source")
 
     def _refuse_existing(self, items: Sequence[Input]) -> None:
         ours = {path for entry in self.record.values() for path in entry["outputs"]} if self.resume else set()

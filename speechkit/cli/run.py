@@ -158,8 +158,8 @@ def _places(args: argparse.Namespace) -> Places:
     if not args.system.is_dir():
         raise UsageError(f"--in {args.system}: no such folder", code="usage.option")
     tag = args.tag or (Path(args.conf[-1]).stem if args.conf else "default")
-    if "/" in tag or tag.startswith("."):
-        raise UsageError(f"--tag {tag}: not a plain name", code="usage.option")
+    if args.tag == "" or "/" in tag or tag.startswith("."):
+        raise UsageError(f"--tag {args.tag!r}: not a plain name", code="usage.option")
     if args.data_dir is not None and not args.data_dir.is_dir():
         raise InputError(f"--data-dir {args.data_dir}: no such folder", code="corpus.missing")
     places = Places(system=args.system.absolute(), tag=tag, corpus_dir=args.data_dir and args.data_dir.absolute())

@@ -119,8 +119,18 @@ class _Batch:
         if not self.outputs.target.is_stdout:
             self.outputs.write(item, texts)
         if self.args.jsonl or self.outputs.target.is_stdout:
-            print_text("".join(self.held) + (json_line(transcript) if self.args.jsonl else texts[0]))
+            text = json_line(transcript) if self.args.jsonl else texts[0]
+            print_text("".join(self.held) + (self._labelled(item, text) if self._labels else text))
             self.held = []
+
+    @property
+    def _labels(self) -> bool:
+        """Whether standard output gets plain text of several inputs, which does not say whose it is."""
+        return not self.single and not self.args.jsonl and self.outputs.target.formats == ("txt",)
+
+    def _labelled(self, item: Input, text: str) -> str:
+        """Every line after the input's name and a tab."""
+        return "".join(f"{item.name}\t{line}\n" for line in text.splitlines() or [""])
 
     def _failed(self, item: Input, error: SpeechkitError, progress: Progress) -> None:
         if self.single:

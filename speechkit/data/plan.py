@@ -5,6 +5,7 @@ The plan counts one integer size for every utterance (samples, tokens, frames) a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speechkit import draws
+from speechkit.config import check_ranges
 from speechkit.data.cut import num_samples_at
 from speechkit.data.utterance import Utterance
 
+_LEAST_SECONDS = 0.1
 _EPOCHS_KEPT = 2  # the current one, and the one that reading ahead has reached
 
 
@@ -33,6 +36,9 @@ class PlanSettings:
     max_cuts: int = 1000
     sort_noise: float = 0.05
     quadratic_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        check_ranges(self, batch_seconds=(_LEAST_SECONDS, math.inf), max_cuts=(1, math.inf), sort_noise=(0, 1))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

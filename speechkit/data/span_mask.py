@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speechkit import draws
+from speechkit.config import check_ranges
 
 Mask = NDArray[np.bool_]
 Integers = NDArray[np.int64]
@@ -66,6 +67,9 @@ class SpanSettings:
     no_overlap: bool = False
     min_space: int = 1
     trim: bool = False
+
+    def __post_init__(self) -> None:
+        check_ranges(self, prob=(0, 1), length=(1, math.inf), min_masks=(0, math.inf), min_space=(0, math.inf))
 
     def num_spans(self, num_frames: int, rounding: float) -> int:
         """How many spans a row gets; `rounding` in [0, 1) decides where the fraction goes."""

@@ -15,6 +15,7 @@ from speechkit.errors import InputError
 SPACE_PIECE = "▁"  # sentencepiece's mark of a word's beginning
 
 _SHOWN = 40  # characters of a word in a message
+_SHOWN_WORDS = 12
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,10 @@ class Vocabulary:
         known = {c for c in word if self._row(c) is not None or self._row(c.upper()) is not None}
         unknown = "".join(dict.fromkeys(c for c in word if c not in known)) or word
         shown, unknown = (text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…" for text in (word, unknown))
+        if self.pieces == "words":
+            some = ", ".join([s for row, s in enumerate(self.symbols) if row != self.blank][:_SHOWN_WORDS])
+            what = f"is none of the {len(self)} words that the model knows: {some}"
+            raise InputError(f"the word {shown!r} {what}, …", code="text.symbols")
         raise InputError(
             f"the word {shown!r} cannot be spelled with the model's symbols: {unknown!r} is unknown",
             hint="write numbers as words and leave out punctuation that the model does not print",

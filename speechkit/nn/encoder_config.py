@@ -46,6 +46,9 @@ class EncoderConfig:
         for name in ("dim", "ffn_dim", "num_heads", "position_kernel", "position_groups"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, it must be positive")
+        for name in ("dropout", "attention_dropout", "activation_dropout", "layer_drop"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, it must be from 0 to less than 1")
         if self.dim % self.num_heads or self.dim % self.position_groups:
             raise ValueError(
                 f"width {self.dim} must be a multiple of {self.num_heads} heads and {self.position_groups} groups"

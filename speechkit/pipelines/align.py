@@ -31,7 +31,7 @@ def align_text(recognizer: Recognizer, source: Source, text: str, *, name: str =
     lines = [line.split() for line in text.splitlines() if line.strip()]
     if not lines:
         raise InputError(f"{source.name}: there is no text to align", code="align.empty")
-    spelled = [recognizer.vocabulary.spell(word) for line in lines for word in line]
+    spelled = [ids for number, line in enumerate(text.splitlines(), 1) for ids in _spelled(recognizer, line, number)]
     recording = recognizer.open(source)
     try:
         spans = _align(recognizer, recording, spelled)
@@ -57,6 +57,13 @@ def align_text(recognizer: Recognizer, source: Source, text: str, *, name: str =
         warnings=tuple(warnings),
         notes=recording.notes,
     )
+
+
+def _spelled(recognizer: Recognizer, line: str, number: int) -> list[list[int]]:
+    try:
+        return [recognizer.vocabulary.spell(word) for word in line.split()]
+    except InputError as error:
+        raise InputError(f"line {number}: {error.message}", hint=error.hint, code=error.code) from error
 
 
 def _align(recognizer: Recognizer, recording: Recording, spelled: Sequence[list[int]]) -> list[list[Span]]:

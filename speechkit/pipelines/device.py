@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import Literal
 
 import torch
@@ -10,6 +11,8 @@ import torch
 from speechkit.errors import UsageError
 
 log = logging.getLogger(__name__)
+
+_SHOWN = 120  # characters of what torch says
 
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -21,12 +24,14 @@ def choose_device(name: str = "auto") -> torch.device:
         UsageError: there is no such device.
     """
     if name != "auto":
+        if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", name):
+            raise UsageError(f"no device {name!r}", hint="auto, cpu, cuda, cuda:N or mps", code="device")
         try:
             device = torch.device(name)
             torch.zeros(1, device=device)
         except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
             raise UsageError(
-                f"device {name!r} cannot be used: {str(error).splitlines()[0]}",
+                f"device {name!r} cannot be used: {str(error).splitlines()[0][:_SHOWN]}",
                 hint="--device auto takes what there is",
                 code="device",
             ) from error

@@ -85,8 +85,8 @@ class Recording:
         number = {"mix": 0, "left": 0, "right": 1}.get(str(self.source.channel), self.source.channel)
         if not isinstance(number, int) or number >= self.num_channels:
             raise InputError(
-                f"{self.source.name}: channel {self.source.channel} of a recording with {self.num_channels}",
-                hint="--channel mix averages all there are",
+                f"{self.source.name}: no channel {self.source.channel}, there are {self.num_channels}",
+                hint="channels count from 0; --channel mix averages all there are",
                 code="audio.channel",
             )
 

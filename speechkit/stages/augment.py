@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from speechkit.config import check_ranges
 from speechkit.data.utterance import Utterance
 
 if TYPE_CHECKING:
@@ -29,6 +30,11 @@ class AugmentSettings:
     volume_db: float = 0.0
     noise_prob: float = 0.0
     noise_db: tuple[float, float] = (10.0, 30.0)
+
+    def __post_init__(self) -> None:
+        check_ranges(self, noise_prob=(0, 1), tilt_db=(0, 40), volume_db=(0, 100))
+        if any(not 0.1 <= factor <= 10 for factor in self.speed):
+            raise ValueError(f"speed is {list(self.speed)}, factors must be from 0.1 to 10")
 
 
 def waveform_transforms(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from speechkit import draws
+from speechkit.config import check_ranges
 from speechkit.data.plan import PlanSettings
 from speechkit.data.span_mask import SpanSettings
 from speechkit.data.utterance import Utterance, read_utterances
@@ -53,6 +55,11 @@ class FinetuneSettings:
     train: TrainSettings = field(default_factory=lambda: TrainSettings(max_steps=80000))
     workers: int = 0
     cache: bool = False
+
+    def __post_init__(self) -> None:
+        check_ranges(self, micro_batches=(1, math.inf), workers=(0, math.inf))
+        dropouts = ("dropout", "attention_dropout", "activation_dropout", "layer_drop", "final_dropout")
+        check_ranges(self, **dict.fromkeys(dropouts, (0, 0.99)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -230,6 +237,9 @@ class DecodeSettings:
 
     batch_seconds: float = 120.0
     beam_size: int | None = None
+
+    def __post_init__(self) -> None:
+        check_ranges(self, batch_seconds=(0.1, math.inf), beam_size=(1, math.inf))
 
 
 def decode(context: Context, settings: DecodeSettings) -> None:

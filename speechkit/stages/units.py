@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from speechkit.config import check_ranges
 from speechkit.data.utterance import Utterance
 from speechkit.errors import InputError
 from speechkit.files import whole
@@ -35,6 +37,10 @@ class UnitSettings:
     layer: int = 6
     frame_shift_ms: float = 10.0
     max_frames: int = 1_000_000
+
+    def __post_init__(self) -> None:
+        check_ranges(self, clusters=(1, math.inf), layer=(0, math.inf))
+        check_ranges(self, frame_shift_ms=(1, 1000), max_frames=(1, math.inf))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

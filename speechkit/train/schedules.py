@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from speechkit.config import check_ranges
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScheduleSettings:
@@ -30,6 +32,9 @@ class ScheduleSettings:
     initial_scale: float = 0.01
     final_scale: float = 0.05
     power: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_ranges(self, **dict.fromkeys(("warmup", "hold", "decay", "initial_scale", "final_scale"), (0, math.inf)))
 
     def rate(self, step: int, *, peak: float, max_steps: int) -> float:
         """The learning rate of a step of a run of `max_steps`."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
+from speechkit.config import check_ranges
 from speechkit.train.schedules import ScheduleSettings
 
 
@@ -58,9 +60,12 @@ class TrainSettings:
     def __post_init__(self) -> None:
         if self.max_steps is None and self.max_minutes is None:
             raise ValueError("neither max_steps nor max_minutes is set")
-        for name in ("max_steps", "max_minutes", "validate_every", "log_every", "keep_last"):
+        check_ranges(self, **dict.fromkeys(("max_steps", "validate_every", "log_every", "keep_last"), (1, math.inf)))
+        check_ranges(
+            self, **dict.fromkeys(("keep_best", "freeze_steps", "weight_decay", "save_minutes"), (0, math.inf))
+        )
+        check_ranges(self, ema=(0, 0.99999))
+        for name in ("max_minutes", "learning_rate", "eps", "clip"):
             value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"{name}: {value} is not positive")
-        if not 0 <= self.ema < 1:
-            raise ValueError(f"ema: {self.ema} is not in [0, 1)")
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} is {value}, it must be positive")

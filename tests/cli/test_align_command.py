@@ -55,13 +55,14 @@ def test_outputs_are_written_in_several_formats(here: Path, model: str) -> None:
     [
         (["none.wav", "a.txt", "-m", "M"], 3, "none.wav: no such file"),
         (["a.wav", "none.txt", "-m", "M"], 3, "none.txt: cannot be read: No such file"),
-        (["a.wav", "x.txt", "-m", "M"], 3, "the word 'xyz' cannot be spelled"),
+        (["a.wav", "x.txt", "-m", "M"], 3, "x.txt: line 1: the word 'xyz' cannot be spelled"),
         (["a.wav", "empty.txt", "-m", "M"], 3, "empty.txt: there is no text to align"),
         (["a.wav", "long.txt", "-m", "M"], 3, "a.wav: the text has 400 symbols"),
         (["a.wav", "a.txt"], 4, "no model given"),
         (["-", "-", "-m", "M"], 2, "both the recording and the text"),
         (["a.wav", "a.txt", "-m", "M", "-f", "srt"], 2, "unknown format 'srt'"),
-        (["a.wav", "a.txt", "-m", "M", "-o", "a.txt", "-f", "ctm"], 5, "a.txt: exists already"),
+        (["a.wav", "a.txt", "-m", "M", "-o", "a.txt", "-f", "ctm", "--overwrite"], 2, "a.txt: would replace its own"),
+        (["a.wav", "a.txt", "-m", "M", "-o", "x.txt", "-f", "ctm"], 5, "x.txt: exists already"),
     ],
 )
 def test_what_is_wrong_is_one_line_with_its_exit_code(

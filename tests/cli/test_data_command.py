@@ -153,6 +153,36 @@ def test_files_that_are_no_tables_are_named_when_they_stay_behind(
     assert "not carried over: stm\n" in capsys.readouterr().err
 
 
+def test_overwrite_replaces_data_directories_and_nothing_else(tmp_path: Path) -> None:
+    source = make(tmp_path / "d", SEGMENTED)
+    (tmp_path / "there/keep").mkdir(parents=True)
+    (tmp_path / "there/keep/thesis.txt").write_text("precious")
+    (tmp_path / "x.wav").write_text("sound")
+    for out in ("there", "x.wav"):
+        with pytest.raises(OutputError, match=r"no part of a data directory|is no data directory"):
+            run("copy", source, "-o", tmp_path / out, "--overwrite")
+        with pytest.raises(OutputError, match=r"no part of a data directory|is no data directory"):
+            run("split", source, 2, "-o", tmp_path / out, "--overwrite")
+    assert (tmp_path / "there/keep/thesis.txt").read_text() == "precious"
+    assert (tmp_path / "x.wav").read_text() == "sound"
+
+
+def test_fix_fails_while_errors_are_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = make(tmp_path, {**PLAIN, "text": "s01-u1\ns01-u2 c\ns02-u1 d\n"})
+    assert run("fix", path) == 1
+    err = capsys.readouterr().err
+    assert "E142" in err
+    assert "1 error left that only you can mend" in err
+
+
+def test_a_longest_length_is_looked_up_in_the_headers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = make(tmp_path, PLAIN)
+    for line in PLAIN["wav.scp"].splitlines():
+        tone(tmp_path / line.partition(" ")[2], 1.0)
+    run("validate", path, "--root", tmp_path, "--max-seconds", "0.5")
+    assert capsys.readouterr().err.count("W134") == 3
+
+
 @pytest.mark.parametrize("command", [("copy",), ("subset", "--first", 1), ("combine",)])
 def test_a_directory_does_not_replace_its_source_or_another_one_unasked(
     tmp_path: Path, command: tuple[object, ...]

@@ -68,6 +68,19 @@ def test_utterances_and_alignments_are_written(here: Path) -> None:
     ]
 
 
+def test_what_is_there_is_replaced_only_when_told_and_what_is_scored_never(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("notes").write_text("precious")
+    command = ["eval", "wer", "ref.txt", "hyp.txt", "--per-utt"]
+    assert main([*command, "notes"]) == 5
+    assert main([*command, "ref.txt", "--overwrite"]) == 2
+    assert "would replace what is to be scored" in capsys.readouterr().err
+    assert Path("notes").read_text() == "precious"
+    assert main([*command, "notes", "--overwrite"]) == 0
+    assert "#csid" in Path("notes").read_text()
+
+
 def test_a_normalizer_applies_to_both_sides(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("a.trn").write_text("The CAT. (u1)\n")
     Path("b.jsonl").write_text('{"input": "wav/u1.wav", "ok": true, "text": "the cat"}\n')

@@ -231,7 +231,7 @@ def test_a_network_that_fails_is_said_in_a_line(
 
 def test_rm_frees_the_revision_and_says_how_much(hub: Path, made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lay(made, hub, "microsoft/wavlm-base")
-    lay(made, hub, "owner/tiny")
+    lay(made, hub, "owner/tiny", commit=OTHER)  # the hub's client finds revisions by their hashes alone
     assert cli.main(["models", "rm", "wavlm-base"]) == 0
     assert capsys.readouterr().out == f"microsoft/wavlm-base: removed, {size(made) / 1e3:.1f} kB freed\n"
     assert [p.name for p in hub.iterdir()] == ["models--owner--tiny"]

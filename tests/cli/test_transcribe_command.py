@@ -103,6 +103,26 @@ def test_standard_input_is_read(
     assert capsys.readouterr().out == text_of("b.flac", model)
 
 
+def test_text_of_several_inputs_says_whose_it_is(here: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["transcribe", "a.wav", "b.flac", "-m", model, "-q"]) == 0
+    expected = [f"{name}\t{line}" for name in ("a.wav", "b.flac") for line in text_of(name, model).splitlines()]
+    assert capsys.readouterr().out.splitlines() == expected
+
+
+def test_a_list_may_begin_with_a_byte_order_mark(here: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("list").write_text("\ufeffa.wav\n")
+    assert main(["transcribe", "--from-file", "list", "-m", model, "-q"]) == 0
+    assert capsys.readouterr().out.startswith("a.wav\t")
+
+
+def test_closed_standard_input_is_said(
+    here: Path, model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    assert main(["transcribe", "-", "-m", model]) == 3
+    assert "standard input is closed" in capsys.readouterr().err
+
+
 def test_a_shar_folder_gives_its_cuts(here: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path("kaldi").mkdir()
     Path("kaldi/wav.scp").write_text("r1 a.wav\nr2 b.flac\n")
@@ -219,7 +239,7 @@ def test_too_short_is_empty_text_and_a_warning(here: Path, model: str, capsys: p
         (["x.wav", "-m", "M"], 3, "x.wav: a folder without audio files"),
         (["bad.wav", "-m", "M"], 3, "bad.wav"),
         (["zero.wav", "-m", "M"], 3, "zero.wav: is empty"),
-        (["a.wav", "-m", "M", "--channel", "right"], 3, "channel 1 of a recording with 1"),
+        (["a.wav", "-m", "M", "--channel", "right"], 3, "no channel 1, there are 1"),
         (["a.wav", "-m", "M", "--channel", "middle"], 2, "--channel middle"),
         (["a.wav", "-m", "M", "-f", "strt"], 2, "unknown format 'strt'"),
         (["a.wav", "-m", "M", "-f", "rttm"], 2, "rttm says who spoke when"),
@@ -229,8 +249,13 @@ def test_too_short_is_empty_text_and_a_warning(here: Path, model: str, capsys: p
         (["a.wav", "-m", "M", "--jsonl", "-f", "srt"], 2, "--jsonl and -f srt"),
         (["-", "-", "-m", "M"], 2, "standard input can be read only once"),
         (["a.wav", "-m", "M", "--resume"], 2, "--resume needs a folder"),
-        (["a.wav", "-m", "M", "--batch-seconds", "0"], 2, "not positive"),
-        (["a.wav", "-m", "M", "--device", "abacus"], 2, "device 'abacus'"),
+        (["a.wav", "-m", "M", "--batch-seconds", "0"], 2, "'0' is not a positive number of seconds"),
+        (["a.wav", "-m", "M", "--batch-seconds", "inf"], 2, "'inf' is not a positive number of seconds"),
+        (["a.wav", "-m", "M", "--batch-seconds", "abc"], 2, "'abc' is not a positive number of seconds"),
+        (["a.wav", "-m", "M", "--beam-size", "x"], 2, "'x' is not a whole number of at least 1"),
+        (["a.wav", "-m", "M", "--device", "abacus"], 2, "no device 'abacus'"),
+        (["a.wav", "-m", "M", "-o", ""], 2, "-o is given, but empty"),
+        (["a.wav", "-m", "M", "-o", "a.wav", "-f", "txt", "--overwrite"], 2, "a.wav: would replace its own source"),
         (["a.wav", "-m", "M", "-o", "there.txt"], 5, "there.txt: exists already"),
         (["a.wav", "-m", "M", "-o", "there.txt/x.txt"], 5, "there.txt"),
         (["--from-file", "none", "-m", "M"], 3, "none: cannot be read as a list: No such file or directory"),

@@ -284,10 +284,10 @@ def test_a_budget_in_minutes_becomes_steps(tmp_path: Path, monkeypatch: pytest.M
     ("changes", "message"),
     [
         ({"max_steps": None}, "neither max_steps nor max_minutes"),
-        ({"max_steps": 0}, r"max_steps: 0 is not positive"),
-        ({"max_minutes": -1.0}, r"max_minutes: -1\.0 is not positive"),
-        ({"ema": 1.0}, r"ema: 1\.0"),
-        ({"log_every": 0}, r"log_every: 0"),
+        ({"max_steps": 0}, r"max_steps is 0, it must be at least 1"),
+        ({"max_minutes": -1.0}, r"max_minutes is -1\.0, it must be positive"),
+        ({"ema": 1.0}, r"ema is 1\.0"),
+        ({"log_every": 0}, r"log_every is 0"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(changes: dict[str, object], message: str) -> None:

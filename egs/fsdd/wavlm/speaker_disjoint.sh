@@ -7,6 +7,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 run() {  # TAG, then settings
     tag=$1
     shift
+    echo "== $tag" >&2
     "$here/run.sh" --conf tiny speaker_disjoint "${flags[@]}" --tag "$tag" --set "$@"
 }
 
