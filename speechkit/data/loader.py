@@ -166,8 +166,10 @@ class Loader:
         """Padded over all samples of the batches so far."""
         return 1 - self._real_samples / max(self._padded_samples, 1)
 
-    def steps(self, start: int = 0) -> Iterator[Step]:
+    def steps(self, start: int = 0, rank: int = 0, processes: int = 1) -> Iterator[Step]:
         """The steps from number `start` on, without end.
+
+        Of several processes that train together each loads every so many micro-batches of a step.
 
         Raises:
             InputError: more than `max_bad` utterances cannot be read.
@@ -175,10 +177,11 @@ class Loader:
         """
         size = self.micro_batches
         numbers = itertools.count(start * size)
-        with contextlib.closing(self._ahead(map(self.plan.micro_batch, numbers), size)) as made:
+        own = range(rank, size, processes)
+        with contextlib.closing(self._ahead(map(self.plan.micro_batch, numbers), size, own)) as made:
             for number in itertools.count(start):
                 first = next(made)
-                rest = (m.batch for m in itertools.islice(made, size - 1))
+                rest = (m.batch for m in itertools.islice(made, len(own) - 1))
                 loading = itertools.chain([first.batch], rest)
                 yield Step(number=number, micro_batches=first.headers, _loading=loading)
                 for _ in loading:  # what the caller did not load
@@ -191,13 +194,13 @@ class Loader:
             MicroBatch(number=n, epoch=draws.EVALUATION, indices=tuple(indices.tolist()))
             for n, indices in enumerate(epoch)
         )
-        with contextlib.closing(self._ahead(micro_batches, 1)) as made:
+        with contextlib.closing(self._ahead(micro_batches, 1, range(1))) as made:
             for m in made:
                 yield m.batch
 
-    def _ahead(self, micro_batches: Iterable[MicroBatch], size: int) -> Generator[_Made]:
+    def _ahead(self, micro_batches: Iterable[MicroBatch], size: int, own: range) -> Generator[_Made]:
         """Make one micro-batch ahead in a thread."""
-        making = self._make(micro_batches, size)
+        making = self._make(micro_batches, size, own)
         with ThreadPoolExecutor(1, thread_name_prefix="loader") as thread:
             _use_one_core(thread)
             future = thread.submit(next, making, None)
@@ -215,10 +218,10 @@ class Loader:
         self.wait_seconds += time.perf_counter() - start
         return made
 
-    def _make(self, micro_batches: Iterable[MicroBatch], size: int) -> Generator[_Made]:
-        """Plan, read and complete micro-batches, the headers of `size` of them before the first is read."""
+    def _make(self, micro_batches: Iterable[MicroBatch], size: int, own: range) -> Generator[_Made]:
+        """Plan micro-batches, `size` at a time, then read and complete those of each group that are `own`."""
         planned, to_read = itertools.tee(map(self._plan, micro_batches))
-        requests = (p.request() for p in to_read)
+        requests = (p.request() for number, p in enumerate(to_read) if number % size in own)
         if self.workers:
             reading = read_ahead(requests, workers=self.workers, prefetch=self.prefetch)
         else:
@@ -226,7 +229,7 @@ class Loader:
         with contextlib.closing(reading):
             while group := list(itertools.islice(planned, size)):
                 headers = [p.header for p in group]
-                for p in group:
+                for p in group[own.start :: own.step]:
                     waves = next(reading)
                     self._report(p, waves)
                     with self._staging.side():

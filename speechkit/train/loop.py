@@ -26,6 +26,7 @@ from speechkit.train.precision import choose_dtype
 from speechkit.train.settings import TrainSettings
 from speechkit.train.state import Snapshot, TrainState, comparable, load_checkpoint, save_checkpoint
 from speechkit.train.update import Step, Update, Updater, seconds_of
+from speechkit.train.world import join
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +47,12 @@ class StepLoader(Protocol):
     def padding(self) -> float:
         """The share of padding in the batches so far."""
 
-    def steps(self, start: int = 0) -> Iterator[Step]:
-        """The steps of the endless plan from `start` on."""
+    @property
+    def micro_batches(self) -> int:
+        """How many make a step."""
+
+    def steps(self, start: int = 0, rank: int = 0, processes: int = 1) -> Iterator[Step]:
+        """The steps of the endless plan from `start` on, with what process `rank` of so many has to load of them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,6 +98,9 @@ def train(
 ) -> TrainResult:
     """Train a model, or continue where the checkpoints in `out` end.
 
+    Of several processes (see `World`) each calls it with the same arguments and loads its share of every step. Process
+    0 alone validates, writes and reports; all of them end with the same weights.
+
     Written to `out`: `checkpoints/` to continue from, `weights/step-NNNNNNNN.safetensors` (the best and the newest, the
     averaged ones where there is an average), `metrics.jsonl`.
 
@@ -132,16 +140,26 @@ class _Loop:
         self.model, self.objective, self.loader = model, objective, loader
         self.settings, self.seed, self.out = settings, seed, out
         self.device = next(model.parameters()).device
+        self.world = join(self.device)
+        self.world.check(loader.micro_batches)
         freeze(model, settings)
         self.optimizer = Optimizer(model, settings)
         self.average = RunningAverage(model, settings.ema) if settings.ema else None
         self.state = self._continue() or self._begin()
         self.window = Window(**self.state.window)
-        self.metrics = Metrics(out / "metrics.jsonl", self.state.step)
+        self.metrics = Metrics(out / "metrics.jsonl", self.state.step) if self._writes else None
         self.update = self._updater(self.optimizer, self.state.dtype)
 
+    @property
+    def _writes(self) -> bool:
+        return self.world.rank == 0
+
+    def _steps(self, start: int) -> Iterator[Step]:
+        return self.loader.steps(start, self.world.rank, self.world.size)
+
     def _continue(self) -> TrainState | None:
-        saved = load_checkpoint(self.out / "checkpoints", comparable(self.settings, self.seed))
+        folder, settings = self.out / "checkpoints", comparable(self.settings, self.seed)
+        saved = load_checkpoint(folder, settings, tidy=self._writes)
         if saved is None:
             return None
         state, tensors = saved
@@ -154,10 +172,10 @@ class _Loop:
         return state
 
     def _begin(self) -> TrainState:
-        dtype = str(choose_dtype(self.settings.dtype, self.device)).removeprefix("torch.")
+        dtype = self.world.of_first(str(choose_dtype(self.settings.dtype, self.device)).removeprefix("torch."))
         max_steps = self.settings.max_steps
         if self.settings.max_minutes is not None:
-            seconds = self._seconds_per_step(dtype)
+            seconds = self.world.of_first(self._seconds_per_step(dtype))
             affordable = max(1, int(self.settings.max_minutes * 60 / seconds))
             log.info("a step takes %.3f s: %.3g minutes are %d steps", seconds, self.settings.max_minutes, affordable)
             max_steps = affordable if max_steps is None else min(max_steps, affordable)
@@ -173,13 +191,20 @@ class _Loop:
         freeze_for(self.model, self.settings, self.settings.freeze_steps)
         update = self._updater(Optimizer(self.model, self.settings), dtype)
         times = []
-        for step in islice(self.loader.steps(0), _TIMED):
+        for step in islice(self._steps(0), _TIMED):
             update(step, learning_rate=0.0)
             times.append(time.perf_counter())
         return (times[-1] - times[_UNTIMED - 1]) / (_TIMED - _UNTIMED)
 
     def _updater(self, optimizer: Optimizer, dtype: str) -> Updater:
-        return Updater(self.model, self.objective, optimizer, dtype=getattr(torch, dtype), seed=self.seed)
+        return Updater(
+            self.model,
+            self.objective,
+            optimizer,
+            dtype=getattr(torch, dtype),
+            seed=self.seed,
+            world=self.world,
+        )
 
     def run(
         self,
@@ -191,11 +216,11 @@ class _Loop:
         self.model.train()
         saved = time.monotonic()
         started, waited = time.perf_counter(), self.loader.wait_seconds
-        for step in islice(self.loader.steps(state.step), state.max_steps - state.step):
+        for step in islice(self._steps(state.step), state.max_steps - state.step):
             update = self._step(step)
             now, wait_now = time.perf_counter(), self.loader.wait_seconds
             self._account(step, update, seconds=now - started, wait_seconds=wait_now - waited)
-            stop, last = should_stop(), state.step == state.max_steps
+            stop, last = self.world.any(should_stop(), self.device), state.step == state.max_steps
             if state.step % settings.log_every == 0 or last:
                 self._report(update, progress)
             if state.step % settings.validate_every == 0 or last:
@@ -257,14 +282,17 @@ class _Loop:
             "skipped": len(state.skipped),
         }
         with self._evaluating():
-            if example := self.objective.example(self.model, update.batch):
+            if self._writes and (example := self.objective.example(self.model, update.batch)):
                 values["example"] = example
         self.window = Window()
-        self.metrics.write("train", state.step, values)
+        if self.metrics:
+            self.metrics.write("train", state.step, values)
         seconds_left = (state.max_steps - state.step) * state.seconds / state.step
         self._tell(line(values, seconds_left), progress)
 
     def _tell(self, text: str, progress: Callable[[int, int, str], None]) -> None:
+        if not self._writes:
+            return
         log.info("step %d/%d · %s", self.state.step, self.state.max_steps, text)
         progress(self.state.step, self.state.max_steps, text)
 
@@ -285,19 +313,23 @@ class _Loop:
         state, settings = self.state, self.settings
         values: Mapping[str, float | str] = {}
         with self.average.applied(self.model) if self.average else contextlib.nullcontext():
-            if validate:
+            if validate and self._writes:
                 with self._evaluating():
                     values = validate(self.model)
+            values = self.world.of_first(values)
             snapshot = Snapshot(step=state.step, value=self._value(values) if validate else None)
-            with whole(self._path(snapshot)) as temporary:
-                write_safetensors(temporary, self.model.state_dict())
-        if validate:
+            if self._writes:
+                with whole(self._path(snapshot)) as temporary:
+                    write_safetensors(temporary, self.model.state_dict())
+        if validate and self.metrics:
             self.metrics.write("valid", state.step, values)
             self._tell(validation_line(values), progress)
         state.snapshots.append(snapshot)
         kept = {*self._best()[: settings.keep_best], *state.snapshots[-settings.keep_last :]}
         state.snapshots = [s for s in state.snapshots if s in kept]
         self._save()
+        if not self._writes:
+            return
         for path in set((self.out / "weights").iterdir()) - {self._path(s) for s in kept}:
             remove(path)
 
@@ -317,6 +349,8 @@ class _Loop:
         return self.out / "weights" / f"step-{snapshot.step:08d}.safetensors"
 
     def _save(self) -> None:
+        if not self._writes:
+            return
         self.state.window = asdict(self.window)
         tensors = {"model": self.model.state_dict(), "optimizer": self.optimizer.tensors()}
         if self.average:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from speechkit.errors import UsageError
 from speechkit.train.settings import TrainSettings
+from speechkit.train.world import World
 
 
 def freeze(model: nn.Module, settings: TrainSettings) -> None:
@@ -61,6 +62,21 @@ class Optimizer:
             weight_decay=settings.weight_decay,
             fused=next(iter(self.parameters.values())).device.type in ("cpu", "cuda"),
         )
+
+    def add_gradients(self, world: World) -> None:
+        """Sum the gradients of all processes; a parameter that none of them used keeps none, as in one process."""
+        if world.size == 1:
+            return
+        parameters = [p for p in self.parameters.values() if p.requires_grad]
+        used = torch.tensor([float(p.grad is not None) for p in parameters], device=parameters[0].device)
+        world.add([used])
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        world.add([p.grad for p in parameters if p.grad is not None])
+        for parameter, count in zip(parameters, used.tolist(), strict=True):
+            if not count:
+                parameter.grad = None
 
     def clip_gradients(self) -> Tensor:
         """Scale the gradients to the largest norm allowed; returns the norm that they had."""

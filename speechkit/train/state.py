@@ -93,20 +93,21 @@ def save_checkpoint(folder: Path, state: TrainState, tensors: Mapping[str, Mappi
 
 
 def load_checkpoint(
-    folder: Path, settings: Mapping[str, Any]
+    folder: Path, settings: Mapping[str, Any], *, tidy: bool = True
 ) -> tuple[TrainState, dict[str, dict[str, Tensor]]] | None:
     """Read the newest whole checkpoint of a folder; None when there is none.
 
-    Damaged ones are passed over with a warning. What a killed run left half-written is removed.
+    Damaged ones are passed over with a warning.
 
     Args:
         folder: the folder of all checkpoints.
         settings: what `comparable` says of the training now.
+        tidy: remove what a killed run left half-written.
 
     Raises:
         UsageError: the training began with other settings.
     """
-    for leftover in folder.glob(".step-*"):
+    for leftover in folder.glob(".step-*") if tidy else ():
         remove(leftover)
     for path in _checkpoints(folder):
         try:

@@ -17,10 +17,11 @@ from speechkit.objectives.losses import Losses
 from speechkit.objectives.objective import Objective
 from speechkit.train.optimizer import Optimizer
 from speechkit.train.precision import autocast
+from speechkit.train.world import ALONE, World
 
 
 class Step(Protocol):
-    """The micro-batches of an optimizer step."""
+    """The micro-batches of an optimizer step: those of all processes, of which this one loads its own."""
 
     @property
     def number(self) -> int:
@@ -31,7 +32,7 @@ class Step(Protocol):
         """Lengths, labels and draws of all of them, without waves."""
 
     def load(self) -> Iterator[Batch]:
-        """The whole micro-batches, one at a time."""
+        """The whole micro-batches of this process, one at a time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,7 +44,7 @@ class Update:
         sums: of every term.
         counts: what divides the sum of every term.
         gradient_norm: before clipping.
-        batch: the last micro-batch.
+        batch: the last micro-batch of this process.
     """
 
     loss: float
@@ -71,7 +72,14 @@ class Updater:
     """Makes optimizer steps. Dropout is drawn from the address of each micro-batch."""
 
     def __init__(
-        self, model: nn.Module, objective: Objective[Any], optimizer: Optimizer, *, dtype: torch.dtype, seed: int
+        self,
+        model: nn.Module,
+        objective: Objective[Any],
+        optimizer: Optimizer,
+        *,
+        dtype: torch.dtype,
+        seed: int,
+        world: World = ALONE,
     ) -> None:
         self.model = model
         self.objective = objective
@@ -79,6 +87,7 @@ class Updater:
         self.dtype = dtype
         self.device = next(model.parameters()).device
         self.seed = seed
+        self.world = world
 
     def __call__(self, step: Step, learning_rate: float) -> Update:
         """Make a step; without effect when its loss or gradient is not finite.
@@ -93,8 +102,11 @@ class Updater:
             losses = self._backward(batch, step.number, counts)
             for name, term in losses.terms.items():
                 sums[name] = sums[name] + term.sum.detach() if name in sums else term.sum.detach()
+        totals = torch.stack([s.float() for s in sums.values()])
+        self.world.add([totals])
+        self.optimizer.add_gradients(self.world)
         norm = self.optimizer.clip_gradients()
-        gradient_norm, *values = torch.stack([norm.float(), *(s.float() for s in sums.values())]).tolist()
+        gradient_norm, *values = torch.cat([norm.float()[None], totals]).tolist()
         terms = losses.terms.values()
         divisors = [max(counts[term.count], 1.0) for term in terms]
         update = Update(

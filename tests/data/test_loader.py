@@ -134,6 +134,23 @@ def test_waves_are_those_of_the_files_padded_with_zeros(utterances: list[Utteran
             assert not row[length:].any()
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_processes_share_the_micro_batches_of_a_step(utterances: list[Utterance], workers: int) -> None:
+    def batches(rank: int, processes: int) -> list[list[Batch]]:
+        loader = loader_of(utterances, micro_batches=4, workers=workers)
+        steps = itertools.islice(loader.steps(1, rank, processes), 3)
+        return [[*step.load()] for step in steps]
+
+    alone = batches(0, 1)
+    shared = [batches(rank, 2) for rank in range(2)]
+    for step, expected in enumerate(alone):
+        found = [shared[number % 2][step][number // 2] for number in range(4)]
+        assert [b.number for b in found] == [b.number for b in expected]
+        for one, other in zip(found, expected, strict=True):
+            assert one.ids == other.ids
+            assert torch.equal(one.waves, other.waves)
+
+
 def test_headers_of_a_step_hold_what_its_batches_will_have(utterances: list[Utterance]) -> None:
     transforms = [Speed(), SpanMask(num_frames=num_frames, spans=SPANS), Features(config=FbankConfig())]
     values = {u.id: list(range(int(u.id[1:]) + 1)) for u in utterances}

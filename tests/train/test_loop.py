@@ -119,7 +119,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, caplog: pytest.LogC
 
 def test_micro_batches_of_a_step_equal_one_large_batch(tmp_path: Path) -> None:
     class Joined(ToyLoader):
-        def steps(self, start: int = 0):
+        def steps(self, start: int = 0, rank: int = 0, processes: int = 1):
             for step in super().steps(start):
                 a, b = step.batches
                 batch = type(a)(
@@ -131,7 +131,7 @@ def test_micro_batches_of_a_step_equal_one_large_batch(tmp_path: Path) -> None:
                     sample_rate=8,
                     weights=torch.cat([a.weights, b.weights]),
                 )
-                yield ToyStep(step.number, [batch])
+                yield ToyStep(step.number, [batch], [batch])
 
     a, b = ToyModel(), ToyModel()
     for model, loader, out in ((a, ToyLoader(), "a"), (b, Joined(), "b")):

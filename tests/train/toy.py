@@ -57,13 +57,14 @@ class ToyObjective:
 class ToyStep:
     number: int
     batches: list[Batch]
+    own: list[Batch]
 
     @property
     def micro_batches(self) -> list[Batch]:
         return [replace(batch, waves=None) for batch in self.batches]
 
     def load(self) -> Iterator[Batch]:
-        return iter(self.batches)
+        return iter(self.own)
 
 
 class ToyLoader:
@@ -76,12 +77,17 @@ class ToyLoader:
         self.per_step = per_step
         self.started: list[int] = []
 
-    def steps(self, start: int = 0) -> Iterator[ToyStep]:
+    @property
+    def micro_batches(self) -> int:
+        return self.per_step
+
+    def steps(self, start: int = 0, rank: int = 0, processes: int = 1) -> Iterator[ToyStep]:
         self.started.append(start)
         number = start
         while True:
             first = number * self.per_step
-            yield ToyStep(number, [toy_batch(n) for n in range(first, first + self.per_step)])
+            batches = [toy_batch(n) for n in range(first, first + self.per_step)]
+            yield ToyStep(number, batches, batches[rank::processes])
             number += 1
 
 
