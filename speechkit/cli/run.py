@@ -41,7 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--force-stage", type=_ranges, default=[], metavar="N", help="run afresh although nothing changed"
     )
     stages.add_argument("--nj", type=positive, default=1, metavar="N", help="parallel jobs of a stage (default 1)")
-    stages.add_argument("--ngpu", type=int, choices=[0, 1], help="0: CPU only (default: a GPU where there is one)")
+    what = "processes of a training, one a GPU; 0: CPU only (default: one, on a GPU where there is one)"
+    stages.add_argument("--ngpu", type=_count, metavar="N", help=what)
 
     shown = parser.add_argument_group("run nothing")
     only = shown.add_mutually_exclusive_group()
@@ -67,8 +68,10 @@ def run(args: argparse.Namespace) -> int:
     console = _Console(quiet=args.verbosity < 0)
     resources = Resources(
         nj=args.nj,
-        device={None: "auto", 0: "cpu", 1: "cuda"}[args.ngpu],
+        device={None: "auto", 0: "cpu"}.get(args.ngpu, "cuda"),
         command=shlex.join(["speechkit", *sys.argv[1:]]),
+        processes=args.ngpu or 1,
+        follower=lambda number: _follower(args, places, number),
     )
     report = execute(recipe, config, places, selection, console, resources)
     if report.next_stage is not None:
@@ -184,6 +187,20 @@ def _command(args: argparse.Namespace, places: Places) -> str:
     words += ["--set", *args.set] if args.set else []
     words += ["--tag", args.tag] if args.tag else []
     return shlex.join(words)
+
+
+def _follower(args: argparse.Namespace, places: Places, number: int) -> list[str]:
+    """The command of the other processes of a training stage."""
+    words = [sys.executable, "-m", "speechkit", "run", str(args.recipe), "--in", str(args.system), "--tag", places.tag]
+    words += ["--conf", *args.conf] if args.conf else []
+    words += ["--set", *args.set] if args.set else []
+    return [*words, "--ngpu", "1", "--stages", str(number)]
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
+    return int(text)
 
 
 class _Console:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from typing import Literal
 
@@ -20,6 +21,8 @@ DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 def choose_device(name: str = "auto") -> torch.device:
     """The device of that name; `auto` takes the first that works of CUDA, Apple's GPU and the CPU.
 
+    Of several processes on a machine each takes the GPU that LOCAL_RANK says.
+
     Raises:
         UsageError: there is no such device.
     """
@@ -27,7 +30,7 @@ def choose_device(name: str = "auto") -> torch.device:
         if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", name):
             raise UsageError(f"no device {name!r}", hint="auto, cpu, cuda, cuda:N or mps", code="device")
         try:
-            device = torch.device(name)
+            device = _own(torch.device(name))
             torch.zeros(1, device=device)
         except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
             raise UsageError(
@@ -39,9 +42,18 @@ def choose_device(name: str = "auto") -> torch.device:
     for kind in ("cuda", "mps"):
         if _works(kind):
             log.info("device %s", kind)
-            return torch.device(kind)
+            return _own(torch.device(kind))
     log.info("device cpu, %d threads", torch.get_num_threads())
     return torch.device("cpu")
+
+
+def _own(device: torch.device) -> torch.device:
+    """The GPU of this process, where none is named."""
+    if str(device) != "cuda" or "LOCAL_RANK" not in os.environ:
+        return device
+    device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    torch.cuda.set_device(device)
+    return device
 
 
 def choose_dtype(name: DtypeName, device: torch.device) -> torch.dtype:

@@ -22,6 +22,7 @@ from speechkit.recipe.environment import environment
 from speechkit.recipe.logs import stage_log, tail
 from speechkit.recipe.places import Places, in_exp
 from speechkit.recipe.planning import LOCK, Planned, Selection, empty, open_digests, plan
+from speechkit.recipe.processes import Follower, beside, follow, rank, started_together, the_training
 from speechkit.recipe.record import Record
 from speechkit.recipe.signals import StopSignals
 from speechkit.recipe.stage import Recipe
@@ -50,11 +51,21 @@ class Report:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resources:
-    """What a run may use: jobs of a stage, the device of those that want one, and the command line for the records."""
+    """What a run may use.
+
+    Args:
+        nj: jobs of a stage.
+        device: of stages that want one.
+        command: the command line, for the records.
+        processes: of a training stage.
+        follower: the command of those processes other than this one, by the number of the stage.
+    """
 
     nj: int = 1
     device: str = "auto"
     command: str = ""
+    processes: int = 1
+    follower: Follower = lambda number: ()  # noqa: ARG005
 
 
 def execute(
@@ -82,6 +93,11 @@ def execute(
         StageFailed: a stage raised an error.
     """
     selection.check(recipe)
+    if started_together():
+        stage = the_training([s for s in recipe.stages if selection.includes(s)])
+        if rank():
+            received = follow(stage, config, places, resources.device, resources.command)
+            return Report(ran=(stage.number,), signal=received, next_stage=None)
     if not places.exp.exists():  # a run that cannot begin leaves no folder
         _refuse_missing(plan(recipe, config, places, selection))
         try:
@@ -253,7 +269,9 @@ class _Run:
             )
             context.remove_scratch()  # of a run that was killed
             try:
-                this.stage.run(context, this.settings)
+                processes = 1 if work is None else self.resources.processes
+                with beside(self.resources.follower(this.stage.number), processes):
+                    this.stage.run(context, this.settings)
                 for name, path in outputs.items():
                     if not path.exists():
                         if self.signals.stopping():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from speechkit.jobs import Interrupted
 from speechkit.recipe.context import Context
+from speechkit.recipe.processes import ShareDone, rank
 from speechkit.train.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def train_in_stage(
 
     Raises:
         Interrupted: it was told to stop before its end.
+        ShareDone: this is not process 0.
     """
     from speechkit.train.loop import train
 
@@ -45,6 +47,8 @@ def train_in_stage(
             progress=progress.update,
             should_stop=context.should_stop,
         )
+    if rank():
+        raise ShareDone
     if result.interrupted:
         raise Interrupted
     shutil.copy2(context.work / "metrics.jsonl", context.outputs["metrics"])

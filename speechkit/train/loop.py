@@ -26,7 +26,7 @@ from speechkit.train.precision import choose_dtype
 from speechkit.train.settings import TrainSettings
 from speechkit.train.state import Snapshot, TrainState, comparable, load_checkpoint, save_checkpoint
 from speechkit.train.update import Step, Update, Updater, seconds_of
-from speechkit.train.world import join
+from speechkit.train.world import join, leave
 
 log = logging.getLogger(__name__)
 
@@ -123,8 +123,10 @@ def train(
         SpeechkitError: too many steps had no finite loss or gradient.
     """
     tune_memory()
-    loop = _Loop(model, objective, loader, settings, seed, out)
-    return loop.run(validate, progress, should_stop)
+    try:
+        return _Loop(model, objective, loader, settings, seed, out).run(validate, progress, should_stop)
+    finally:
+        leave()
 
 
 class _Loop:

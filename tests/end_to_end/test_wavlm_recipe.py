@@ -7,6 +7,8 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +18,7 @@ import pytest
 from speechkit.models import load
 from speechkit.models.wavlm.heads import WavLMForCTC
 from speechkit.recipe import load as load_recipe
-from tests.end_to_end.commands import ROOT, Commands, Order
+from tests.end_to_end.commands import ROOT, Commands, Order, environment
 from tests.end_to_end.conftest import Finished, Workspace, speechkit
 
 RECIPE = load_recipe(ROOT / "recipes/wavlm")
@@ -315,3 +317,20 @@ def test_pretraining_is_left_out_where_fine_tuning_does_not_build_on_it(
     rows = [json.loads(line) for line in lines]
     assert holds([row["number"] for row in rows if row["state"] != "skipped"])
     assert all(setting.partition("=")[0] in row["why"] for row in rows if row["state"] == "skipped")
+
+
+@pytest.mark.parametrize("number", [10, 30])
+def test_torchrun_trains_what_one_process_trains(number: int, workspace: Workspace, tmp_path: Path) -> None:
+    other = workspace.copy(tmp_path / "other")
+    rows = []
+    for where, start in ((workspace, ()), (other, ("-m", "torch.distributed.run", "--nproc-per-node", "2"))):
+        name = {10: "pretrain_1", 30: "finetune"}[number]
+        words = [*where.command, f"{name}.micro_batches=2", "--stages", str(number), "--force-stage", str(number)]
+        subprocess.run([sys.executable, *start, "-m", "speechkit", *words], check=True, env=environment(), timeout=300)
+        lines = (where.exp / name / "metrics.jsonl").read_text().splitlines()
+        rows.append([json.loads(line) for line in lines])
+    for alone, shared in zip(*rows, strict=True):
+        assert alone["kind"] == shared["kind"]
+        for key in {"loss", "gradient_norm", "wer"} & alone.keys():
+            assert shared[key] == pytest.approx(alone[key], rel=1e-5), key
+    assert (other.exp / f"log/{number}_{name}.process1.log").exists()

@@ -1,0 +1,147 @@
+"""The other processes of a training stage: `--ngpu N` starts them beside this one, torchrun has started them all.
+
+Either way the environment says who is who: RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT. Process 0 runs the
+stage as ever. The others run the same function for its training alone; what they would write goes nowhere.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from speechkit.errors import SpeechkitError, UsageError
+from speechkit.recipe.context import Bar, Context
+from speechkit.recipe.environment import environment
+from speechkit.recipe.logs import stage_log
+from speechkit.recipe.places import Places
+from speechkit.recipe.signals import StopSignals
+from speechkit.recipe.stage import Stage
+
+_WAIT_SECONDS = 60.0
+
+
+class ShareDone(Exception):
+    """A process other than 0 has trained; the rest of the stage is not for it."""
+
+
+def rank() -> int:
+    """The number of this process among those that train together; 0 when it is alone."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def started_together() -> bool:
+    """Whether this process was started as one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+@contextmanager
+def beside(command: Sequence[str], count: int) -> Iterator[None]:
+    """Let `command` run in `count` - 1 processes while the body runs as process 0.
+
+    Raises:
+        SpeechkitError: one of them failed.
+    """
+    if count == 1:
+        yield
+        return
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    ranks = [{"RANK": str(n), "LOCAL_RANK": str(n)} for n in range(count)]
+    others = [subprocess.Popen(command, env=os.environ | shared | mine) for mine in ranks[1:]]
+    mine = shared | ranks[0]
+    os.environ |= mine
+    try:
+        yield
+        deadline = time.monotonic() + _WAIT_SECONDS
+        for number, other in enumerate(others, 1):
+            if code := other.wait(max(0.0, deadline - time.monotonic())):
+                raise SpeechkitError(f"process {number} of {count} ended with code {code}", code="recipe.process")
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+        for name in mine:
+            del os.environ[name]
+
+
+def the_training(stages: Sequence[Stage[Any, Any]]) -> Stage[Any, Any]:
+    """The one stage that several processes run.
+
+    Raises:
+        UsageError: it is not one, or no training.
+    """
+    if len(stages) == 1 and stages[0].work is not None:
+        return stages[0]
+    numbers = ", ".join(str(stage.number) for stage in stages)
+    hint = "choose one with --stages N, or let one process start the others: --ngpu N"
+    raise UsageError(f"several processes run a training stage, not stages {numbers}", hint=hint, code="recipe.process")
+
+
+def follow(stage: Stage[Any, Any], config: Any, places: Places, device: str, command: str) -> int | None:
+    """Take part in a training as a process other than 0; gives the signal that ended it, if one did."""
+    log_file = places.exp / "log" / f"{stage.label}.process{rank()}.log"
+    with (
+        StopSignals(lambda text: None) as signals,  # noqa: ARG005
+        tempfile.TemporaryDirectory() as nowhere,
+        stage_log(log_file, command, environment()) as log,
+    ):
+        signals.gentle = True
+        context = Context(
+            inputs={n: places.path(i.path) for n, i in places.inputs(stage, config).items() if i.path},
+            outputs={n: Path(nowhere) / str(number) for number, n in enumerate(places.outputs(stage, config))},
+            work=places.path(places.work(stage, config) or ""),
+            exp=places.exp,
+            egs=places.egs,
+            corpus_dir=places.corpus_dir,
+            device=device,
+            nj=1,
+            log=log,
+            log_file=log_file,
+            console=_Silence(),
+            note=_nothing,
+            should_stop=signals.stopping,
+        )
+        try:
+            stage.run(context, stage.settings(config))
+        except ShareDone:
+            logging.getLogger(__name__).info("the share of process %d is done", rank())
+        return signals.received
+
+
+def _nothing(text: str) -> None:
+    """Process 0 notes how far the stage is."""
+
+
+class _Silence:
+    """A console for processes other than 0, which have nothing to tell."""
+
+    def line(self, text: str) -> None:
+        """Nothing."""
+
+    def result(self, text: str) -> None:
+        """Nothing."""
+
+    def bar(self, label: str, unit: str) -> Bar:  # noqa: ARG002
+        """Nothing."""
+        return _NoBar()
+
+
+class _NoBar:
+    def update(self, done: int, total: int, text: str) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+Follower = Callable[[int], Sequence[str]]  # the command of the other processes, by the number of the stage

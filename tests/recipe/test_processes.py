@@ -1,0 +1,59 @@
+"""Processes that train beside this one, and what torchrun starts."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+import torch
+
+from speechkit.errors import SpeechkitError, UsageError
+from speechkit.recipe.processes import beside, the_training
+from speechkit.recipe.stage import Stage
+from speechkit.train.world import join, leave
+
+OTHER = """
+import torch
+from speechkit.train.world import join
+world = join(torch.device("cpu"))
+world.add([torch.tensor([float(10 ** world.rank)])])
+"""
+
+
+def stage(number: int, work: str | None) -> Stage:
+    return Stage(
+        number=number, name=f"s{number}", group="train", run=lambda c, s: None, inputs={}, outputs={},
+        settings=lambda c: None, work=work,
+    )  # fmt: skip
+
+
+def test_the_others_run_while_the_body_does() -> None:
+    with beside([sys.executable, "-c", OTHER], 3):
+        world = join(torch.device("cpu"))
+        total = torch.tensor([1.0])
+        world.add([total])
+        assert (world.rank, world.size, total.item()) == (0, 3, 111.0)
+        leave()
+    assert "WORLD_SIZE" not in os.environ
+
+
+def test_one_that_fails_is_told_and_none_is_left() -> None:
+    with (
+        pytest.raises(SpeechkitError, match="process 1 of 2 ended with code 7"),
+        beside([sys.executable, "-c", "raise SystemExit(7)"], 2),
+    ):
+        pass
+    assert "WORLD_SIZE" not in os.environ
+
+
+def test_alone_nothing_is_started() -> None:
+    with beside(["no such command"], 1):
+        assert join(torch.device("cpu")).size == 1
+
+
+def test_several_processes_run_one_training_stage() -> None:
+    assert the_training([stage(10, "exp/work")]).number == 10
+    for stages in ([stage(1, None)], [stage(1, None), stage(10, "exp/work")]):
+        with pytest.raises(UsageError, match="several processes run a training stage, not stages 1"):
+            the_training(stages)
