@@ -90,6 +90,7 @@ class WavLMRecipe:
         dev_set: what it is judged by.
         test_sets: what is decoded.
         noise_set: recordings of noise; empty: none.
+        rir_set: impulse responses of rooms; empty: none.
         prepare: settings of the corpus's prepare.py.
         min_crop_seconds: what is shorter takes no part in pre-training.
         min_seconds: what is shorter takes no part in fine-tuning.
@@ -114,6 +115,7 @@ class WavLMRecipe:
     dev_set: str = "dev"
     test_sets: tuple[str, ...] = ("test",)
     noise_set: str = ""
+    rir_set: str = ""
     prepare: dict[str, int | float] = field(default_factory=dict)
     min_crop_seconds: float = 2.0
     min_seconds: float = 0.1
@@ -139,6 +141,8 @@ class WavLMRecipe:
         noisy = (self.finetune.augment.noise_prob, self.pretrain_1.mixing.noise_prob, self.pretrain_2.mixing.noise_prob)
         if any(noisy) and not self.noise_set:
             raise ValueError("a noise_prob is set and no noise_set")
+        if self.finetune.augment.reverb_prob and not self.rir_set:
+            raise ValueError("finetune.augment.reverb_prob is set and no rir_set")
         known = ["pretrain_1", "pretrain_2", "random", *PUBLISHED]
         if self.init not in known and "/" not in self.init:
             names = ", ".join(known)
@@ -160,12 +164,12 @@ def finetuning_sets(c: WavLMRecipe) -> list[str]:
 
 def all_sets(c: WavLMRecipe) -> list[str]:
     """Every set that the configuration names."""
-    return list(dict.fromkeys([*pretraining_sets(c), *finetuning_sets(c), *noise_sets(c)]))
+    return list(dict.fromkeys([*pretraining_sets(c), *finetuning_sets(c), *augmenting_sets(c)]))
 
 
-def noise_sets(c: WavLMRecipe) -> list[str]:
-    """The noise, if there is any."""
-    return [c.noise_set] if c.noise_set else []
+def augmenting_sets(c: WavLMRecipe) -> list[str]:
+    """The noise and the rooms, if there are any."""
+    return [name for name in (c.noise_set, c.rir_set) if name]
 
 
 def limits(c: WavLMRecipe) -> dict[str, LengthLimits]:
@@ -267,7 +271,7 @@ def crops(
     from speechkit.data.transforms import SpanMask
 
     s, config = settings.pretrain, settings.model
-    transforms = waveform_transforms(AugmentSettings(), [], config.waveform_eps)
+    transforms = waveform_transforms(AugmentSettings(), config.waveform_eps)
     if s.mixing.prob:
         noisy = tuple(noises) if s.mixing.noise_prob else ()
         mixing = UtteranceMixing(
@@ -360,6 +364,11 @@ def unit_stages(iteration: Literal[1, 2], first: int, last: int) -> tuple[Stage[
     )
 
 
+def room_input(c: WavLMRecipe) -> dict[str, str]:
+    """The rooms, if there are any."""
+    return {"rooms": f"dump/index/{c.rir_set}.jsonl"} if c.rir_set else {}
+
+
 def published_init(c: WavLMRecipe) -> str:
     """The published model that fine-tuning starts from, if it does."""
     own = first_iteration(c) or c.init == "random"
@@ -409,6 +418,7 @@ RECIPE = Recipe(
                 }
                 | init_input(c)
                 | noise_input(c)
+                | room_input(c)
             ),
             outputs={
                 "model": "exp/finetune/model",

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from speechkit import draws
-from speechkit.audio.augment import add_noise, change_speed, change_volume, spec_augment, tilt
+from speechkit.audio.augment import add_noise, change_speed, change_volume, reverberate, spec_augment, tilt
 from speechkit.audio.fbank import FbankConfig, fbank, num_frames
 from speechkit.audio.mfcc import MfccConfig, mfcc
 from speechkit.audio.normalize import normalize
@@ -209,6 +209,49 @@ class Noise(Transform):
         rows = rows.to(waves.device)
         noisy = add_noise(waves[rows], lengths[rows], noises, noise_lengths, offsets, snr)
         return replace(batch, waves=waves.index_copy(0, rows, noisy))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reverberation(Transform):
+    """Put some utterances into a room; their power and their timing stay.
+
+    Attributes:
+        utterances: impulse responses; they are kept in the order of their ids.
+        prob: share of the utterances that are put into one.
+        most_seconds: how much of a response is used.
+    """
+
+    utterances: tuple[Utterance, ...]
+    prob: float = 0.3
+    most_seconds: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.utterances:
+            raise ValueError("there are no rooms")
+        object.__setattr__(self, "utterances", by_id(self.utterances))
+
+    def draw(self, batch: Batch, seed: int) -> Batch:
+        """Draws `rir.pick` (−1 for none)."""
+        pick = draws.randint(words(batch, seed, "rir.pick")[:, 0], len(self.utterances))
+        chosen = draws.uniform(words(batch, seed, "rir.p")[:, 0]) < self.prob
+        return with_draws(batch, {"rir.pick": np.where(chosen, pick, -1)})
+
+    def recordings(self, batch: Batch) -> Mapping[str, Sequence[Cut]]:
+        """The responses, in the order of the rows that get one."""
+        rate = rate_of(batch)
+        rooms = [self.utterances[pick] for pick in batch.draws["rir.pick"].tolist() if pick >= 0]
+        most = round(self.most_seconds * rate)
+        return {"rir": [cut(room, 0, min(most, num_samples_at(room, rate)), rate) for room in rooms]}
+
+    def __call__(self, batch: Batch) -> Batch:
+        """Convolve."""
+        waves, lengths = waves_of(batch)
+        rows = (batch.draws["rir.pick"] >= 0).nonzero()[:, 0].to(waves.device)
+        if not len(rows):
+            return batch
+        responses, response_lengths = batch.draws["rir.waves"], batch.draws["rir.lengths"]
+        wet = reverberate(waves[rows], lengths[rows], responses, response_lengths)
+        return replace(batch, waves=waves.index_copy(0, rows, wet))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

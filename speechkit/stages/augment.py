@@ -21,6 +21,7 @@ class AugmentSettings:
         speed: factors to play utterances at; pitch moves along.
         tilt_db: their spectra are tilted by up to so many decibels an octave, as by other microphones.
         volume_db: utterances get louder or softer by up to so much.
+        reverb_prob: share of the utterances that are put into a room of `rir_set`.
         noise_prob: share of the utterances that get a noise of `noise_set`.
         noise_db: lowest and highest ratio of speech to noise.
     """
@@ -28,24 +29,38 @@ class AugmentSettings:
     speed: tuple[float, ...] = ()
     tilt_db: float = 0.0
     volume_db: float = 0.0
+    reverb_prob: float = 0.0
     noise_prob: float = 0.0
     noise_db: tuple[float, float] = (10.0, 30.0)
 
     def __post_init__(self) -> None:
-        check_ranges(self, noise_prob=(0, 1), tilt_db=(0, 40), volume_db=(0, 100))
+        check_ranges(self, reverb_prob=(0, 1), noise_prob=(0, 1), tilt_db=(0, 40), volume_db=(0, 100))
         if any(not 0.1 <= factor <= 10 for factor in self.speed):
             raise ValueError(f"speed is {list(self.speed)}, factors must be from 0.1 to 10")
 
 
 def waveform_transforms(
-    settings: AugmentSettings, noises: Sequence[Utterance], waveform_eps: float | None
+    settings: AugmentSettings,
+    waveform_eps: float | None,
+    *,
+    noises: Sequence[Utterance] = (),
+    rooms: Sequence[Utterance] = (),
 ) -> list[Transform]:
-    """Speed, tilt, noise, volume and, for models that want it, normalization, as far as the settings ask for them."""
-    from speechkit.data.transforms import Noise, Normalize, Speed, Tilt, Volume
+    """Speed, rooms, tilt, noise, volume and, for models that want it, normalization, as far as settings ask for them.
+
+    Args:
+        settings: how much of each.
+        waveform_eps: of the model; None: its waveforms come as they are.
+        noises: recordings to add.
+        rooms: impulse responses.
+    """
+    from speechkit.data.transforms import Noise, Normalize, Reverberation, Speed, Tilt, Volume
 
     transforms: list[Transform] = []
     if settings.speed:
         transforms.append(Speed(factors=settings.speed))
+    if settings.reverb_prob:
+        transforms.append(Reverberation(utterances=tuple(rooms), prob=settings.reverb_prob))
     if settings.tilt_db:
         transforms.append(Tilt(most_db=settings.tilt_db))
     if settings.noise_prob:

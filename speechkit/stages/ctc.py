@@ -141,8 +141,10 @@ def _training_batches(context: Context, settings: CTCTraining, model: Any) -> An
     from speechkit.data.transforms import ChannelMask, SpanMask
 
     s, config = settings.finetune, model.encoder.config
-    noises = read_utterances(context.inputs["noise"]) if "noise" in context.inputs else []
-    transforms = waveform_transforms(s.augment, noises, config.waveform_eps)
+    noises, rooms = (
+        read_utterances(context.inputs[name]) if name in context.inputs else () for name in ("noise", "rooms")
+    )
+    transforms = waveform_transforms(s.augment, config.waveform_eps, noises=noises, rooms=rooms)
     if s.mask.prob:
         transforms.append(SpanMask(num_frames=model.encoder.num_frames, spans=s.mask))
     if s.channel_mask.prob:
@@ -188,7 +190,7 @@ class _Validation:
 
     def __init__(self, context: Context, model: Any, objective: Any) -> None:
         self.utterances = read_utterances(context.inputs["dev"])
-        transforms = waveform_transforms(AugmentSettings(), [], model.encoder.config.waveform_eps)
+        transforms = waveform_transforms(AugmentSettings(), model.encoder.config.waveform_eps)
         self.loader = _loader(
             self.utterances, context, model, PlanSettings(batch_seconds=120.0), transforms, 0, cache=True
         )

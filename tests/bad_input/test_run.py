@@ -111,6 +111,7 @@ def test_a_settings_file_is_refused(text: str, says: str, typed: Typed) -> None:
         ("finetune.train.schedule.warmup=-1", "warmup is -1.0"),
         ("finetune.augment.speed=[0]", "factors must be from 0.1 to 10"),
         ("finetune.augment.noise_prob=1", "no noise_set"),
+        ("finetune.augment.reverb_prob=1", "no rir_set"),
         ("finetune.workers=-1", "workers is -1"),
         ("finetune.batch.batch_seconds=0", "batch_seconds is 0.0"),
         ("finetune.batch.max_cuts=0", "max_cuts is 0"),

@@ -21,6 +21,7 @@ from speechkit.data.transforms import (
     Features,
     Noise,
     Normalize,
+    Reverberation,
     SpanMask,
     SpecAugment,
     Speed,
@@ -68,7 +69,15 @@ def apply(transform: Transform, lengths: list[int], *, seed: int = 5) -> tuple[B
 
 @pytest.mark.parametrize(
     "transform",
-    [Speed(), Speed(factors=(0.8, 1.2)), Tilt(), Volume(), Normalize(eps=1e-5), Noise(utterances=NOISES, prob=0.7)],
+    [
+        Speed(),
+        Speed(factors=(0.8, 1.2)),
+        Tilt(),
+        Volume(),
+        Normalize(eps=1e-5),
+        Noise(utterances=NOISES, prob=0.7),
+        Reverberation(utterances=NOISES),
+    ],
     ids=lambda t: type(t).__name__,
 )
 @given(lengths=LENGTHS)
@@ -90,6 +99,7 @@ def test_lengths_are_those_foretold_and_padding_is_exactly_zero(transform: Trans
         Tilt(),
         Volume(),
         Noise(utterances=NOISES),
+        Reverberation(utterances=NOISES, prob=0.5),
         SpanMask(num_frames=lambda n: n // 20),
         ChannelMask(width=40),
     ],
@@ -135,6 +145,21 @@ def test_tilt_is_drawn_as_much_up_as_down() -> None:
     assert slopes.min() >= -4
     assert slopes.max() < 4
     assert slopes.mean() == pytest.approx(0, abs=0.5)
+
+
+def test_a_share_of_the_utterances_is_put_into_rooms_of_at_most_a_second() -> None:
+    lengths = [600] * 60
+    rooms = (*NOISES[:1], Utterance(id="hall", path="hall.wav", num_samples=48000, sample_rate=16000))
+    transform = Reverberation(utterances=rooms, prob=0.5, most_seconds=0.02)
+    drawn, batch = apply(transform, lengths)
+    picks = drawn.draws["rir.pick"]
+    assert set(picks.tolist()) == {-1, 0, 1}
+    assert {c.num_samples for c in transform.recordings(drawn)["rir"]} == {320}
+    dry = random_rows("waves", lengths)
+    assert batch.waves is not None
+    changed = (batch.waves != dry).any(dim=1)
+    assert torch.equal(changed, picks >= 0)
+    torch.testing.assert_close(batch.waves.square().mean(1), dry.square().mean(1), rtol=1e-4, atol=0)
 
 
 def test_noise_has_the_drawn_ratio_where_both_are() -> None:
