@@ -18,11 +18,19 @@ from speechkit.data.span_mask import SpanSettings
 from speechkit.data.utterance import Utterance, read_utterances
 from speechkit.models import PUBLISHED, is_published
 from speechkit.models.wavlm.config import WavLMConfig
-from speechkit.recipe.context import Context
+from speechkit.recipe.context import Context, named
 from speechkit.recipe.stage import Recipe, Stage
 from speechkit.stages.augment import AugmentSettings, waveform_transforms
 from speechkit.stages.corpus import LengthLimits, filter_lengths, index_audio, prepare_data, read_lists, validate_data
-from speechkit.stages.ctc import CTCTraining, DecodeSettings, FinetuneSettings, average_weights, decode, finetune
+from speechkit.stages.ctc import (
+    CTCTraining,
+    DecodeSettings,
+    FinetuneSettings,
+    average_weights,
+    decode,
+    finetune,
+    finetuning_batches,
+)
 from speechkit.stages.report import publish, report
 from speechkit.stages.score import score
 from speechkit.stages.tokens import TokenSettings, learn_tokens
@@ -235,11 +243,13 @@ def pretrain(context: Context, settings: UnitTraining) -> None:
         feature_penalty=s.feature_penalty,
         layer_drop=LayerDrop(num_layers=encoder.num_layers, probability=encoder.layer_drop, seed=settings.seed),
     )
-    noises = read_utterances(context.inputs["noise"]) if "noise" in context.inputs else []
+    noises = noises_of(context.inputs)
     utterances = read_lists(context.named("lists").values())
-    bad_cuts = context.exp / "log" / "bad_cuts.jsonl"
-    batches = crops(utterances, units, rate, noises, settings, model, s.micro_batches, bad_cuts)
-    held_out = crops(read_utterances(context.inputs["dev"]), units, rate, noises, settings, model, 1, bad_cuts)
+    options: dict[str, Any] = {"device": next(model.parameters()).device}
+    options["bad_cuts"] = context.exp / "log" / "bad_cuts.jsonl"
+    batches = crops(utterances, units, rate, noises, settings, model.encoder, s.micro_batches, **options)
+    dev = read_utterances(context.inputs["dev"])
+    held_out = crops(dev, units, rate, noises, settings, model.encoder, 1, **options)
     result = train_in_stage(
         context,
         model,
@@ -253,15 +263,36 @@ def pretrain(context: Context, settings: UnitTraining) -> None:
     save(model, context.outputs["model"])
 
 
+def pretraining_batches(inputs: Mapping[str, Path], settings: UnitTraining) -> Any:
+    """The loader of `pretrain`, from the inputs of its stage, on the CPU."""
+    import torch
+
+    from speechkit.models.wavlm.model import WavLM
+
+    with torch.device("meta"):  # lengths are all that is asked of it
+        encoder = WavLM(settings.model)
+    utterances = read_lists(named(inputs, "lists").values())
+    units, rate = read_units(inputs["units"])
+    micro_batches = settings.pretrain.micro_batches
+    return crops(utterances, units, rate, noises_of(inputs), settings, encoder, micro_batches, device="cpu")
+
+
+def noises_of(inputs: Mapping[str, Path]) -> list[Utterance]:
+    """The recordings of noise, if there are any."""
+    return read_utterances(inputs["noise"]) if "noise" in inputs else []
+
+
 def crops(
     utterances: Sequence[Utterance],
     units: Mapping[str, Any],
     rate: float,
     noises: Sequence[Utterance],
     settings: UnitTraining,
-    model: Any,
+    encoder: Any,
     micro_batches: int,
-    bad_cuts: Path,
+    *,
+    device: Any,
+    bad_cuts: Path | None = None,
 ) -> Any:
     """Mixed and masked crops with their units."""
     from speechkit.data.labels import Labels
@@ -278,7 +309,7 @@ def crops(
             prob=s.mixing.prob, noises=noisy, noise_prob=s.mixing.noise_prob, eps=config.waveform_eps
         )
         transforms.append(mixing)
-    transforms.append(SpanMask(num_frames=model.encoder.num_frames, spans=s.mask))
+    transforms.append(SpanMask(num_frames=encoder.num_frames, spans=s.mask))
     longest = round(s.max_crop_seconds * config.sample_rate)
     plan = plan_utterances(utterances, config.sample_rate, s.batch, seed=settings.seed, max_crop_samples=longest)
     return Loader(
@@ -286,7 +317,7 @@ def crops(
         plan,
         transforms,
         sample_rate=config.sample_rate,
-        device=next(model.parameters()).device,
+        device=device,
         micro_batches=micro_batches,
         labels={"units": Labels(values=units, rate=rate)},
         workers=s.workers,
@@ -360,6 +391,7 @@ def unit_stages(iteration: Literal[1, 2], first: int, last: int) -> tuple[Stage[
             gpu=True,
             when=when,
             work=f"exp/pretrain_{iteration}/work",
+            batches=pretraining_batches,
         ),
     )
 
@@ -434,6 +466,7 @@ RECIPE = Recipe(
             run=finetune,
             gpu=True,
             work="exp/finetune/work",
+            batches=finetuning_batches,
         ),
         Stage(
             number=31,

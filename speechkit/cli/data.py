@@ -1,4 +1,4 @@
-"""`speechkit data`: look at, mend, divide and index Kaldi data directories; from and to lhotse's cuts and Shar."""
+"""`speechkit data`: look at, mend, divide and index Kaldi data directories; lhotse's cuts and Shar; training steps."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from speechkit.cli import why
 from speechkit.cli.model import seconds
 from speechkit.errors import InputError, OutputError, UsageError
 
@@ -90,6 +91,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = "take over lhotse's cuts: a manifest, its folder, or a Shar folder, whose audio stays where it is"
     from_lhotse = _command(commands, "from-lhotse", what, _from_lhotse, metavar="CUTS")
     _output(from_lhotse, required=True, what="the new data directory")
+
+    what = "what a step of a training saw: utterances, lengths, padding and everything drawn"
+    why.add_arguments(_command(commands, "why", what, why.why, metavar="EXP"))
 
 
 def run(args: argparse.Namespace) -> int:

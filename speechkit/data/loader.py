@@ -59,7 +59,7 @@ class Step:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Planned:
+class Planned:
     """A micro-batch before it is read.
 
     Attributes:
@@ -73,6 +73,7 @@ class _Planned:
     more: Mapping[str, Sequence[Cut]]
 
     def request(self) -> Request:
+        """What to read for it."""
         cuts = [*self.cuts, *itertools.chain.from_iterable(self.more.values())]
         return Request(number=self.header.number, utterances=tuple(c.utterance for c in cuts))
 
@@ -187,6 +188,11 @@ class Loader:
                 for _ in loading:  # what the caller did not load
                     pass
 
+    def planned(self, step: int) -> list[Planned]:
+        """The micro-batches of any one step before they are read: no audio is touched."""
+        first = step * self.micro_batches
+        return [self._plan(self.plan.micro_batch(n)) for n in range(first, first + self.micro_batches)]
+
     def once(self) -> Iterator[Batch]:
         """Every utterance once, with the order and the draws of evaluation."""
         epoch = self.plan.epoch(draws.EVALUATION)
@@ -237,7 +243,7 @@ class Loader:
                         ready = self._staging.ready()
                     yield _Made(headers=headers, batch=batch, ready=ready)
 
-    def _plan(self, micro_batch: MicroBatch) -> _Planned:
+    def _plan(self, micro_batch: MicroBatch) -> Planned:
         utterances = [self.utterances[i] for i in micro_batch.indices]
         ids = [u.id for u in utterances]
         cuts, starts = self._cuts(utterances, micro_batch.epoch)
@@ -262,7 +268,7 @@ class Loader:
         for transform in self.transforms:
             header = transform.draw(header, self.plan.seed)
             more |= transform.recordings(header)
-        return _Planned(header=header, cuts=cuts, more=more)
+        return Planned(header=header, cuts=cuts, more=more)
 
     def _cuts(self, utterances: Sequence[Utterance], epoch: int) -> tuple[list[Cut], list[int]]:
         """What to read of the utterances of a micro-batch, and where that starts in samples of the batch."""
@@ -275,7 +281,7 @@ class Loader:
         starts = draws.randint(words, free + 1).tolist()
         return [cut(u, start, size, self.sample_rate) for u, start in zip(utterances, starts, strict=True)], starts
 
-    def _complete(self, planned: _Planned, waves: Waves) -> Batch:
+    def _complete(self, planned: Planned, waves: Waves) -> Batch:
         """Bring a micro-batch to the device and apply the transforms there."""
         header, device = planned.header, self._staging.device
         samples = iter(waves.samples)
@@ -316,7 +322,7 @@ class Loader:
             waves[torch.tensor(rows, device=device), :width] = resampled[:, :width]
         return zero_padding(waves, lengths), lengths  # resampled rows may be a sample or two longer than their cuts
 
-    def _report(self, planned: _Planned, waves: Waves) -> None:
+    def _report(self, planned: Planned, waves: Waves) -> None:
         """Note what could not be read, and measure the padding."""
         sizes = [c.num_samples for c in planned.cuts]
         self._real_samples += sum(sizes)

@@ -78,6 +78,11 @@ class Progress:
         self._write()
 
 
+def named(inputs: Mapping[str, Path], kind: str) -> dict[str, Path]:
+    """Those of the inputs that are declared as `KIND NAME`, by NAME."""
+    return {n.removeprefix(f"{kind} "): path for n, path in inputs.items() if n.startswith(f"{kind} ")}
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Context:
     """What a stage may use while it runs.
@@ -115,7 +120,7 @@ class Context:
 
     def named(self, kind: str) -> dict[str, Path]:
         """The inputs that are declared as `KIND NAME`, by NAME."""
-        return {n.removeprefix(f"{kind} "): path for n, path in self.inputs.items() if n.startswith(f"{kind} ")}
+        return named(self.inputs, kind)
 
     def progress(self, total: int, unit: str) -> Progress:
         """Begin to show progress; its `update(done, total, text)` or `advance()` moves it. Use it in a `with`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from speechkit.recipe.context import Context
@@ -54,6 +55,8 @@ class Stage(Generic[C, S]):
         when: it is skipped where this is false.
         work: pattern of a folder that survives interruption, and from which the next run continues if nothing that is
             declared has changed.
+        batches: of a training: its loader, made from inputs and settings as `run` makes it, but on the CPU; for
+            `speechkit data why`.
     """
 
     number: int
@@ -67,6 +70,7 @@ class Stage(Generic[C, S]):
     gpu: bool = False
     when: Callable[[C], bool] | None = None
     work: str | None = None
+    batches: Callable[[Mapping[str, Path], S], Any] | None = None
 
     @property
     def label(self) -> str:

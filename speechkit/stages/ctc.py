@@ -7,6 +7,7 @@ import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from speechkit import draws
@@ -84,8 +85,9 @@ def finetune(context: Context, settings: CTCTraining) -> None:
     from speechkit.models import save
     from speechkit.objectives.ctc import CTC
     from speechkit.objectives.layer_drop import LayerDrop
+    from speechkit.pipelines.device import choose_device
 
-    model = _model(context, settings)
+    model = _model(context.inputs, settings).to(choose_device(context.device))
     encoder = model.encoder.config.encoder
     layer_drop = LayerDrop(num_layers=encoder.num_layers, probability=encoder.layer_drop, seed=settings.seed)
     objective = CTC(num_frames=model.encoder.num_frames, layer_drop=layer_drop if encoder.layer_drop else None)
@@ -93,7 +95,13 @@ def finetune(context: Context, settings: CTCTraining) -> None:
         context,
         model,
         objective,
-        _training_batches(context, settings, model),
+        _training_batches(
+            context.inputs,
+            settings,
+            model.encoder,
+            device=next(model.parameters()).device,
+            bad_cuts=context.exp / "log" / "bad_cuts.jsonl",
+        ),
         settings.finetune.train,
         seed=settings.seed,
         validate=_Validation(context, model, objective),
@@ -105,24 +113,41 @@ def finetune(context: Context, settings: CTCTraining) -> None:
         shutil.copy2(path, context.outputs["weights"])
 
 
-def _model(context: Context, settings: CTCTraining) -> Any:
+def finetuning_batches(inputs: Mapping[str, Path], settings: CTCTraining) -> Any:
+    """The loader of `finetune`, from the inputs of its stage, on the CPU."""
     import torch
 
-    from speechkit.models import load
+    from speechkit.models.wavlm.model import WavLM
+
+    start = _start(inputs, settings)
+    with torch.device("meta"):  # lengths are all that is asked of it
+        encoder = WavLM(start.config if start else settings.model)
+    return _training_batches(inputs, settings, encoder, device="cpu")
+
+
+def _model(inputs: Mapping[str, Path], settings: CTCTraining) -> Any:
+    import torch
+
     from speechkit.models.wavlm.heads import WavLMForCTC
-    from speechkit.pipelines.device import choose_device
     from speechkit.tokenizers.text import TextTokenizer
 
     torch.manual_seed(draws.torch_seed(settings.seed, 0, "init", "finetune"))
-    vocabulary = TextTokenizer.load(context.inputs["tokens"]).vocabulary
-    name = settings.published or context.inputs.get("init")
-    start = load(name) if name else None
-    encoder: Any = getattr(start, "encoder", start)
-    config = regularized(encoder.config if encoder else settings.model, settings.finetune)
+    vocabulary = TextTokenizer.load(inputs["tokens"]).vocabulary
+    start = _start(inputs, settings)
+    config = regularized(start.config if start else settings.model, settings.finetune)
     model = WavLMForCTC(config, vocabulary, final_dropout=settings.finetune.final_dropout)
-    if encoder is not None:
-        model.encoder.load_state_dict(encoder.state_dict())
-    return model.to(choose_device(context.device))
+    if start is not None:
+        model.encoder.load_state_dict(start.state_dict())
+    return model
+
+
+def _start(inputs: Mapping[str, Path], settings: CTCTraining) -> Any:
+    """The encoder to start from; None: random weights."""
+    from speechkit.models import load
+
+    name = settings.published or inputs.get("init")
+    model = load(name) if name else None
+    return getattr(model, "encoder", model)
 
 
 def regularized(config: WavLMConfig, settings: FinetuneSettings) -> WavLMConfig:
@@ -137,36 +162,37 @@ def regularized(config: WavLMConfig, settings: FinetuneSettings) -> WavLMConfig:
     return replace(config, encoder=encoder, input_dropout=settings.dropout)
 
 
-def _training_batches(context: Context, settings: CTCTraining, model: Any) -> Any:
+def _training_batches(
+    inputs: Mapping[str, Path], settings: CTCTraining, encoder: Any, *, device: Any, bad_cuts: Path | None = None
+) -> Any:
     from speechkit.data.transforms import ChannelMask, SpanMask
 
-    s, config = settings.finetune, model.encoder.config
-    noises, rooms = (
-        read_utterances(context.inputs[name]) if name in context.inputs else () for name in ("noise", "rooms")
-    )
+    s, config = settings.finetune, encoder.config
+    noises, rooms = (read_utterances(inputs[name]) if name in inputs else () for name in ("noise", "rooms"))
     transforms = waveform_transforms(s.augment, config.waveform_eps, noises=noises, rooms=rooms)
     if s.mask.prob:
-        transforms.append(SpanMask(num_frames=model.encoder.num_frames, spans=s.mask))
+        transforms.append(SpanMask(num_frames=encoder.num_frames, spans=s.mask))
     if s.channel_mask.prob:
         transforms.append(ChannelMask(width=config.encoder.dim, spans=s.channel_mask))
     return _loader(
-        read_utterances(context.inputs["train"]),
-        context,
-        model,
+        read_utterances(inputs["train"]),
+        inputs["tokens"],
+        config.sample_rate,
         s.batch,
         transforms,
         settings.seed,
+        device=device,
         micro_batches=s.micro_batches,
         workers=s.workers,
         cache=s.cache,
-        bad_cuts=context.exp / "log" / "bad_cuts.jsonl",
+        bad_cuts=bad_cuts,
     )
 
 
 def _loader(
     utterances: Sequence[Utterance],
-    context: Context,
-    model: Any,
+    tokens: Path,
+    sample_rate: int,
     batch: PlanSettings,
     transforms: Sequence[Any],
     seed: int,
@@ -177,12 +203,10 @@ def _loader(
     from speechkit.data.plan import plan_utterances
     from speechkit.tokenizers.text import TextTokenizer
 
-    rate = model.encoder.config.sample_rate
-    tokenizer = TextTokenizer.load(context.inputs["tokens"])
+    tokenizer = TextTokenizer.load(tokens)
     labels = {"tokens": Labels(values={u.id: tokenizer.encode(u.text or "") for u in utterances})}
-    plan = plan_utterances(utterances, rate, batch, seed=seed)
-    device = next(model.parameters()).device
-    return Loader(utterances, plan, transforms, sample_rate=rate, device=device, labels=labels, **options)
+    plan = plan_utterances(utterances, sample_rate, batch, seed=seed)
+    return Loader(utterances, plan, transforms, sample_rate=sample_rate, labels=labels, **options)
 
 
 class _Validation:
@@ -190,9 +214,16 @@ class _Validation:
 
     def __init__(self, context: Context, model: Any, objective: Any) -> None:
         self.utterances = read_utterances(context.inputs["dev"])
-        transforms = waveform_transforms(AugmentSettings(), model.encoder.config.waveform_eps)
+        config = model.encoder.config
         self.loader = _loader(
-            self.utterances, context, model, PlanSettings(batch_seconds=120.0), transforms, 0, cache=True
+            self.utterances,
+            context.inputs["tokens"],
+            config.sample_rate,
+            PlanSettings(batch_seconds=120.0),
+            waveform_transforms(AugmentSettings(), config.waveform_eps),
+            0,
+            device=next(model.parameters()).device,
+            cache=True,
         )
         self.objective = objective
 

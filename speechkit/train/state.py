@@ -120,6 +120,16 @@ def load_checkpoint(
     return None
 
 
+def planned_steps(folder: Path) -> int | None:
+    """Steps of the whole training that the newest checkpoint of a folder belongs to; None where there is none."""
+    for path in _checkpoints(folder):
+        try:
+            return int(json.loads((path / "state.json").read_text(encoding="utf-8"))["max_steps"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # damaged
+    return None
+
+
 def _read(path: Path) -> tuple[TrainState, dict[str, dict[str, Tensor]]]:
     fields = json.loads((path / "state.json").read_text(encoding="utf-8"))
     digests = fields.pop("digests")
