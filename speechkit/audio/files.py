@@ -24,6 +24,7 @@ from speechkit.errors import InputError, OutputError
 
 __all__ = [
     "EXTENSIONS",
+    "FORMATS",
     "MAX_SECONDS",
     "Audio",
     "AudioInfo",
@@ -56,6 +57,7 @@ _CODINGS = {  # by ending: container and coding of what is written
     ".ogg": ("OGG", "VORBIS"),
     ".opus": ("OGG", "OPUS"),
 }
+FORMATS = tuple(ending.removeprefix(".") for ending in _CODINGS)  # that are written
 _READ_BY_LIBSNDFILE = frozenset({".aifc", ".snd", ".oga", ".sph"})
 _READ_BY_PYAV = frozenset({".m4a", ".m4b", ".mp4", ".mov", ".3gp", ".webm", ".mkv", ".mka", ".aac", ".wma", ".amr"})
 EXTENSIONS = frozenset(_CODINGS) | _READ_BY_LIBSNDFILE | _READ_BY_PYAV

@@ -26,6 +26,7 @@ COMMANDS = {
     "info": ("speechkit.cli.info", "describe an audio file or a model"),
     "models": ("speechkit.cli.models", "list published models, download, find and remove them"),
     "convert": ("speechkit.cli.convert", "write a model in another form"),
+    "doctor": ("speechkit.cli.doctor", "say what works on this machine, and how fast"),
 }
 
 _EVERYWHERE = "everywhere: -q says errors only, -v more, -vv everything and tracebacks"

@@ -33,6 +33,16 @@ def load_torchaudio() -> ModuleType:
     return torchaudio
 
 
+def has_extension() -> bool:
+    """Whether torchaudio's compiled part loads here.
+
+    Raises:
+        MissingDependency: torchaudio cannot be imported at all.
+    """
+    extension = getattr(load_torchaudio(), "_extension", None)
+    return bool(getattr(extension, "_IS_TORCHAUDIO_EXT_AVAILABLE", False))
+
+
 def _without_extension(error: Exception) -> ModuleType:
     # the failed import leaves this finished module behind, and importing again takes `_load_lib` from it; False is
     # torchaudio's own word for a build without compiled parts

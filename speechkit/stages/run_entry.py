@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Sequence
 from pathlib import Path
 
+from speechkit.pipelines.machine import processor_name
 from speechkit.recipe.environment import CLONE, environment
 from speechkit.recipe.places import in_exp
 from speechkit.recipe.record import Record
@@ -33,7 +33,7 @@ def described_environment(records: Sequence[Record], device: str) -> dict[str, s
         "commit": _commits(records),
         "python": env["python"],
         "torch": env["torch"],
-        "machine": f"{_processor()}, {os.cpu_count()} cores, device {device}",
+        "machine": f"{processor_name()}, {os.cpu_count()} cores, device {device}",
     }
 
 
@@ -45,13 +45,3 @@ def _commits(records: Sequence[Record]) -> str:
     if len(stages) == 1:
         return next(iter(stages))
     return ", ".join(f"{commit} (stages {', '.join(map(str, numbers))})" for commit, numbers in stages.items())
-
-
-def _processor() -> str:
-    """The processor's name where the system tells, else its architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
