@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,9 +20,12 @@ from speechkit.pipelines.formats import CONCATENABLE, FORMATS, json_line, render
 from speechkit.pipelines.subtitles import Layout
 
 if TYPE_CHECKING:
+    from speechkit.decode.ngram import NgramSearch
+    from speechkit.decode.vocabulary import Vocabulary
     from speechkit.pipelines.sources import Failure
     from speechkit.pipelines.transcript import Transcript
 
+_LM_OPTIONS = ("lexicon", "lm_weight", "word_score")
 _LAYOUT = ("max_line_width", "max_line_count", "max_words_per_line", "highlight_words")
 
 
@@ -30,6 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_input_arguments(parser)
     add_model_arguments(parser)
     parser.add_argument("--beam-size", type=positive, metavar="N", help="prefixes of a beam search (default: greedy)")
+    lm = parser.add_argument_group("language model (extra lm)")
+    lm.add_argument("--lm", metavar="FILE", help="n-gram model, ARPA or KenLM's binary form; --beam-size is then 500")
+    lm.add_argument(
+        "--lexicon", metavar="FILE", help="a word a line, or a word and its symbols (default: the LM's words)"
+    )
+    lm.add_argument("--lm-weight", type=_weight, metavar="W", help="of the model's base-10 logarithms (2)")
+    lm.add_argument("--word-score", type=_score, metavar="S", help="added for every word (-1)")
     add_output_arguments(parser, FORMATS, several=True)
     parser.add_argument("--jsonl", action="store_true", help="one JSON object a line on stdout as each input finishes")
     parser.add_argument("--fail-fast", action="store_true", help="stop at the first input that fails")
@@ -48,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
         SpeechkitError: the command is wrong, the model or the outputs are, or its only input is.
     """
     formats = _formats(args)
+    _check_lm(args)
     if args.inputs or args.from_file:
         require_model(args)
     inputs = find_inputs(args)
@@ -98,7 +110,8 @@ class _Batch:
             from speechkit.pipelines.transcribe import Transcriber
 
             recognizer = open_recognizer(self.args)
-            transcriber = Transcriber(recognizer, beam_size=self.args.beam_size, name=self.args.model)
+            search = _search(self.args, recognizer.vocabulary) if self.args.lm else None
+            transcriber = Transcriber(recognizer, beam_size=self.args.beam_size, search=search, name=self.args.model)
             results = transcriber.transcribe(sources, progress)
         for item in items:
             if item.source is None:
@@ -175,14 +188,47 @@ def _formats(args: argparse.Namespace) -> tuple[str, ...]:
 
 def _settings(args: argparse.Namespace, formats: tuple[str, ...]) -> dict[str, Any]:
     """Everything that changes the results, for the record of a folder run."""
-    names = ("model", "vocab", "beam_size", "channel", "dtype", *_LAYOUT)
+    names = ("model", "vocab", "beam_size", "lm", *_LM_OPTIONS, "channel", "dtype", *_LAYOUT)
     settings = {name: getattr(args, name) for name in names}
     path = Path(args.model)
     files = sorted(path.iterdir()) if path.is_dir() else [path] if path.exists() else []
+    files += [Path(name) for name in (args.lm, args.lexicon) if name]
     return settings | {
         "formats": formats,
         "model_files": [[f.name, f.stat().st_mtime_ns] for f in files if f.is_file()],
     }
+
+
+def _check_lm(args: argparse.Namespace) -> None:
+    given = [name for name in _LM_OPTIONS if getattr(args, name) is not None]
+    if given and not args.lm:
+        raise UsageError(
+            f"--{given[0].replace('_', '-')} without a language model", hint="--lm FILE.arpa", code="usage.lm"
+        )
+
+
+def _search(args: argparse.Namespace, vocabulary: Vocabulary) -> NgramSearch:
+    from speechkit.decode.ngram import BEAM_SIZE, NgramSearch, NgramSettings
+
+    given = {name: getattr(args, name) for name in ("lm_weight", "word_score") if getattr(args, name) is not None}
+    settings = NgramSettings(beam_size=args.beam_size or BEAM_SIZE, **given)
+    return NgramSearch(vocabulary, Path(args.lm), Path(args.lexicon) if args.lexicon else None, settings)
+
+
+def _score(text: str) -> float:
+    """A finite number of the command line."""
+    with contextlib.suppress(ValueError):
+        if math.isfinite(value := float(text)):
+            return value
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number")
+
+
+def _weight(text: str) -> float:
+    """Such a number that is not negative."""
+    value = _score(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is below 0")
+    return value
 
 
 def _total_seconds(items: Sequence[Input]) -> float | None:

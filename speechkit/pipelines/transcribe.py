@@ -16,6 +16,7 @@ from torch import Tensor
 
 from speechkit.audio.files import Channel
 from speechkit.decode.ctc import BestPath, Floats, Span, align, best_path, path_spans, prefix_beam, word_times
+from speechkit.decode.ngram import BEAM_SIZE, NgramSearch, NgramSettings
 from speechkit.errors import SpeechkitError
 from speechkit.pipelines.device import DtypeName
 from speechkit.pipelines.recognizer import CTCModel, Piece, Recognizer, load_recognizer
@@ -52,12 +53,21 @@ class Transcriber:
     Args:
         recognizer: the network.
         beam_size: prefixes of a beam search; None takes the best symbol of every frame.
+        search: takes the place of both with one that knows a language model.
         name: of the model, for the transcripts.
     """
 
-    def __init__(self, recognizer: Recognizer, *, beam_size: int | None = None, name: str = "") -> None:
+    def __init__(
+        self,
+        recognizer: Recognizer,
+        *,
+        beam_size: int | None = None,
+        search: NgramSearch | None = None,
+        name: str = "",
+    ) -> None:
         self.recognizer = recognizer
         self.beam_size = beam_size
+        self.search = search
         self.name = name
 
     def transcribe(self, sources: Iterable[Source], progress: Progress | None = None) -> Iterator[Transcript | Failure]:
@@ -107,7 +117,7 @@ class Transcriber:
 
     def _keep(self, logits: Tensor) -> BestPath | Floats:
         """What the search needs of the logits `(F, V)` of a window: one symbol a frame, or all for a beam."""
-        if self.beam_size is None:
+        if self.beam_size is None and self.search is None:
             return best_path(logits)
         log_probs: Floats = logits.log_softmax(-1).cpu().numpy()
         return log_probs
@@ -148,9 +158,12 @@ class Transcriber:
                 ids=np.concatenate([p.ids for p in paths]), log_probs=np.concatenate([p.log_probs for p in paths])
             )
             return path_spans(joined, blank)
-        if not parts or self.beam_size is None:
+        if not parts:
             return []
         log_probs: Floats = np.concatenate([part for part in parts if not isinstance(part, BestPath)])
+        if self.search:
+            return path_spans(self.search.best_path(log_probs), blank)
+        assert self.beam_size is not None
         ids, _ = prefix_beam(log_probs, self.beam_size, blank=blank)[0]
         return align(log_probs, ids, blank=blank)
 
@@ -166,6 +179,10 @@ def transcribe(
     dtype: DtypeName = "auto",
     batch_seconds: float = 120.0,
     beam_size: int | None = None,
+    lm: str | Path | None = None,
+    lexicon: str | Path | None = None,
+    lm_weight: float = 2.0,
+    word_score: float = -1.0,
     channel: Channel = "mix",
     vocab: str | Path | None = None,
     offline: bool = False,
@@ -178,7 +195,11 @@ def transcribe(
         device: `auto`, `cpu`, `cuda`, …
         dtype: of the network's matrix products.
         batch_seconds: padded seconds of audio in a batch.
-        beam_size: prefixes of a beam search; None takes the best symbol of every frame.
+        beam_size: prefixes of a beam search; None takes the best symbol of every frame, with a language model 500.
+        lm: an n-gram language model, see `NgramSearch`, as are the next three.
+        lexicon: the words that may be written, and how they are spelled.
+        lm_weight: of the language model.
+        word_score: added for every word.
         channel: `mix`, `left`, `right` or a number.
         vocab: a file of symbols for models published without.
         offline: no network at all.
@@ -201,8 +222,12 @@ def transcribe(
     several = isinstance(audio, list | tuple)
     inputs = cast("Sequence[Input]", audio if several else [audio])
     sources = [_source(item, channel) for item in inputs]
+    search = None
+    if lm:
+        settings = NgramSettings(beam_size=beam_size or BEAM_SIZE, lm_weight=lm_weight, word_score=word_score)
+        search = NgramSearch(recognizer.vocabulary, Path(lm), Path(lexicon) if lexicon else None, settings)
     transcripts = []
-    for result in Transcriber(recognizer, beam_size=beam_size, name=name).transcribe(sources):
+    for result in Transcriber(recognizer, beam_size=beam_size, search=search, name=name).transcribe(sources):
         if isinstance(result, Failure):
             raise result.error
         transcripts.append(result)

@@ -17,6 +17,7 @@ import pytest
 import soundfile
 
 from speechkit.cli.main import main
+from speechkit.decode import arpa
 from speechkit.pipelines.transcribe import transcribe
 from tests.pipelines.test_transcribe import noise
 from tests.pipelines.tiny import save_tiny
@@ -253,6 +254,10 @@ def test_too_short_is_empty_text_and_a_warning(here: Path, model: str, capsys: p
         (["a.wav", "-m", "M", "--batch-seconds", "inf"], 2, "'inf' is not a positive number of seconds"),
         (["a.wav", "-m", "M", "--batch-seconds", "abc"], 2, "'abc' is not a positive number of seconds"),
         (["a.wav", "-m", "M", "--beam-size", "x"], 2, "'x' is not a whole number of at least 1"),
+        (["a.wav", "-m", "M", "--lm-weight", "2"], 2, "--lm-weight without a language model"),
+        (["a.wav", "-m", "M", "--lexicon", "words"], 2, "--lexicon without a language model"),
+        (["a.wav", "-m", "M", "--lm", "L", "--lm-weight", "-1"], 2, "'-1' is below 0"),
+        (["a.wav", "-m", "M", "--lm", "L", "--word-score", "nan"], 2, "'nan' is not a number"),
         (["a.wav", "-m", "M", "--device", "abacus"], 2, "no device 'abacus'"),
         (["a.wav", "-m", "M", "-o", ""], 2, "-o is given, but empty"),
         (["a.wav", "-m", "M", "-o", "a.wav", "-f", "txt", "--overwrite"], 2, "a.wav: would replace its own source"),
@@ -277,6 +282,49 @@ def test_what_is_wrong_is_one_line_with_its_exit_code(
     assert [line.partition(":")[0] for line in lines] in (["speechkit"], ["speechkit", "hint"])
     assert re.search(message, lines[0])
     assert {p: p.stat().st_mtime_ns for p in here.rglob("*") if p.is_file()} == before
+
+
+def test_a_language_model_decides_which_words_are_written(
+    here: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("flashlight.lib.text", reason="flashlight-text (extra lm) is not installed")
+    arpa.write(Path("lm.arpa"), arpa.learn(["bad dab", "dab cab"], 2))
+    command = ["transcribe", "a.wav", "-m", model, "--lm", "lm.arpa"]
+    assert main([*command, "--word-score", "-1000"]) == 0
+    assert capsys.readouterr().out == ""
+    assert main([*command, "--lm-weight", "0", "--word-score", "9"]) == 0
+    assert set(capsys.readouterr().out.split()) <= {"bad", "dab", "cab"} != set()
+    Path("words").write_text("a\n")
+    assert main([*command, "--lexicon", "words", "--lm-weight", "0", "--word-score", "9"]) == 0
+    assert set(capsys.readouterr().out.split()) == {"a"}
+    Path("lm.arpa").write_text("nothing\n")
+    assert main(command) == 3
+    assert capsys.readouterr().err.startswith("speechkit: error: lm.arpa:1: ")
+    assert main([*command[:-1], "none.arpa"]) == 3
+    assert capsys.readouterr().err.startswith("speechkit: error: none.arpa: no such file")
+
+
+def test_a_changed_language_model_is_seen_by_resume(here: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("flashlight.lib.text", reason="flashlight-text (extra lm) is not installed")
+    arpa.write(Path("lm.arpa"), arpa.learn(["bad dab"], 2))
+    command = ["transcribe", "a.wav", "b.flac", "-m", model, "--lm", "lm.arpa", "-o", "out", "--resume", "-q"]
+    command += ["--lm-weight", "0", "--word-score", "9"]
+    assert main(command) == 0
+    assert set(Path("out/a.txt").read_text().split()) <= {"bad", "dab"}
+    arpa.write(Path("lm.arpa"), arpa.learn(["c c"], 2))
+    assert main(command) == 0
+    assert set(Path("out/a.txt").read_text().split()) == {"c"}
+
+
+def test_without_flashlight_the_command_that_installs_it_is_named(
+    here: Path, model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("flashlight", *[name for name in sys.modules if name.startswith("flashlight.")]):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert main(["transcribe", "a.wav", "-m", model, "--lm", "lm.arpa"]) == 6
+    first, hint = capsys.readouterr().err.splitlines()
+    assert first == "speechkit: error: a language model needs flashlight-text, which is not installed"
+    assert hint.startswith("hint: pip install 'speechkit-torch[lm]'")
 
 
 def test_no_model_names_one_to_fetch_and_one_to_train(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

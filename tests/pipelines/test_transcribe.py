@@ -12,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from speechkit.data.utterance import Utterance
+from speechkit.decode import arpa
+from speechkit.decode.ngram import NgramSearch, NgramSettings
 from speechkit.errors import InputError, ModelError, UsageError
 from speechkit.pipelines import recordings
 from speechkit.pipelines.recognizer import Recognizer
@@ -19,7 +21,7 @@ from speechkit.pipelines.recordings import Recording, resampled
 from speechkit.pipelines.sources import Failure, Source
 from speechkit.pipelines.transcribe import Transcriber, transcribe
 from speechkit.pipelines.transcript import Transcript
-from tests.pipelines.tiny import FIELD, HOP, RATE, LevelReader, levels, tiny_wavlm
+from tests.pipelines.tiny import FIELD, HOP, LETTERS, RATE, LevelReader, levels, tiny_wavlm
 
 
 def write(path: Path, samples: np.ndarray, rate: int = RATE) -> Path:
@@ -56,6 +58,25 @@ def test_a_word_at_the_end_does_not_last_longer_than_the_recording(tmp_path: Pat
     samples = levels("--a")[: -HOP + 5]
     transcript = transcribe(write(tmp_path / "x.wav", samples), LevelReader(), device="cpu")
     assert transcript.words[-1].end <= transcript.duration_s == len(samples) / RATE
+
+
+@pytest.mark.parametrize("window_seconds", [0.5, 30.0])
+def test_a_language_model_writes_words_of_its_own_with_times(tmp_path: Path, window_seconds: float) -> None:
+    pytest.importorskip("flashlight.lib.text", reason="flashlight-text (extra lm) is not installed")
+    path = write(tmp_path / "x.wav", levels("--ab-b|-ca--|dd"))
+    arpa.write(tmp_path / "lm.arpa", arpa.learn(["abb cb", "abb a"], 2))
+    options = {"lm": tmp_path / "lm.arpa", "device": "cpu", "lm_weight": 0.1, "word_score": 0.0}
+    recognizer = Recognizer(LevelReader(), device="cpu", window_seconds=window_seconds, overlap_seconds=0.2)
+    plain = transcribe(path, LevelReader(), device="cpu")
+    assert isinstance(plain, Transcript)
+    assert plain.text == "abb ca d"
+    search = NgramSearch(LETTERS, tmp_path / "lm.arpa", None, NgramSettings(lm_weight=0.1, word_score=0.0))
+    (found,) = Transcriber(recognizer, search=search).transcribe([Source.of_path(path)])
+    assert found.text.startswith("abb cb")
+    assert (found.words[0].start, found.words[0].end) == (plain.words[0].start, plain.words[0].end)
+    assert transcribe(path, LevelReader(), **options).text == found.text
+    (tmp_path / "words.txt").write_text("abb\nca\nd\n")
+    assert transcribe(path, LevelReader(), **options, lexicon=tmp_path / "words.txt").text == "abb ca d"
 
 
 @pytest.mark.parametrize("beam_size", [None, 4])
