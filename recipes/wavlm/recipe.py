@@ -31,6 +31,7 @@ from speechkit.stages.ctc import (
     finetune,
     finetuning_batches,
 )
+from speechkit.stages.lm import learn_lm, lm_inputs
 from speechkit.stages.report import publish, report
 from speechkit.stages.score import score
 from speechkit.stages.tokens import TokenSettings, learn_tokens
@@ -436,6 +437,7 @@ RECIPE = Recipe(
         index_audio(all_sets),
         filter_lengths(limits),
         learn_tokens(lambda c: c.model.frame_rate),
+        learn_lm(),
         *unit_stages(1, first=7, last=10),
         *unit_stages(2, first=21, last=23),
         Stage(
@@ -483,6 +485,7 @@ RECIPE = Recipe(
             group="eval",
             inputs=lambda c: (
                 {"model": "exp/model.safetensors", "config": "exp/config.json"}
+                | lm_inputs(c)
                 | {s: f"dump/index/{s}.jsonl" for s in c.test_sets}
             ),
             outputs=lambda c: {s: f"exp/decode/{s}" for s in c.test_sets},

@@ -260,16 +260,38 @@ def average_weights(context: Context, _: None) -> None:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LanguageModelSettings:
+    """An n-gram language model of the training transcripts, and how much it says.
+
+    Attributes:
+        order: the most words of an n-gram; 0: no language model.
+        lm_weight: of its base-10 logarithms.
+        word_score: added for every word.
+    """
+
+    order: int = 0
+    lm_weight: float = 2.0
+    word_score: float = -1.0
+
+    def __post_init__(self) -> None:
+        check_ranges(self, order=(0, 6), lm_weight=(0, math.inf))  # KenLM's wheels know six words
+        if self.order == 1:
+            raise ValueError("order is 1, KenLM reads models of at least 2 words")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DecodeSettings:
     """How test sets are read.
 
     Attributes:
         batch_seconds: padded seconds of a batch.
-        beam_size: of the prefix beam search; None: the best path.
+        beam_size: of the prefix beam search; None: the best path, or 500 with a language model.
+        lm: a language model.
     """
 
     batch_seconds: float = 120.0
     beam_size: int | None = None
+    lm: LanguageModelSettings = field(default_factory=LanguageModelSettings)
 
     def __post_init__(self) -> None:
         check_ranges(self, batch_seconds=(0.1, math.inf), beam_size=(1, math.inf))
@@ -277,6 +299,7 @@ class DecodeSettings:
 
 def decode(context: Context, settings: DecodeSettings) -> None:
     """Read the input of every output with the experiment's model: references and hypotheses as Kaldi `text` files."""
+    from speechkit.decode.ngram import BEAM_SIZE, NgramSearch, NgramSettings
     from speechkit.pipelines.recognizer import load_recognizer
     from speechkit.pipelines.sources import Failure, Source
     from speechkit.pipelines.transcribe import Transcriber
@@ -284,7 +307,13 @@ def decode(context: Context, settings: DecodeSettings) -> None:
     recognizer = load_recognizer(
         context.inputs["model"].parent, device=context.device, batch_seconds=settings.batch_seconds
     )
-    transcriber = Transcriber(recognizer, beam_size=settings.beam_size)
+    search, lm = None, settings.lm
+    if lm.order:
+        weights = NgramSettings(
+            beam_size=settings.beam_size or BEAM_SIZE, lm_weight=lm.lm_weight, word_score=lm.word_score
+        )
+        search = NgramSearch(recognizer.vocabulary, context.inputs["lm"], context.inputs["lexicon"], weights)
+    transcriber = Transcriber(recognizer, beam_size=settings.beam_size, search=search)
     for name, output in context.outputs.items():
         utterances = [u for u in read_utterances(context.inputs[name]) if u.text is not None]
         output.mkdir()

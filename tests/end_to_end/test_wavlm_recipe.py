@@ -22,7 +22,7 @@ from tests.end_to_end.commands import ROOT, Commands, Order, environment
 from tests.end_to_end.conftest import Finished, Workspace, speechkit
 
 RECIPE = load_recipe(ROOT / "recipes/wavlm")
-STAGES = [stage for stage in RECIPE.stages if stage.group != "upload"]
+STAGES = [stage for stage in RECIPE.stages if stage.group != "upload" and stage.name != "learn_lm"]
 
 
 def ran(said: str) -> list[int]:
@@ -135,7 +135,7 @@ def test_a_second_identical_run_skips_every_stage_in_under_five_seconds(workspac
 
 def test_an_experiment_that_was_copied_is_still_done(workspace: Workspace, commands: Commands) -> None:
     found = states(commands, workspace)
-    assert found.pop(36) == "missing"
+    assert (found.pop(6), found.pop(36)) == ("skipped", "missing")
     assert set(found.values()) == {"done"}
 
 
@@ -148,6 +148,27 @@ def test_a_setting_of_decoding_reruns_decoding_and_what_follows(workspace: Works
     written = {p for p, times in content(workspace.exp).items() if p.is_file() and before.get(p) != times}
     mine = re.compile(r"decode/|scores.json|report.html|RESULTS.md|config.yaml|(\.stages|log)/3[235]_")
     assert [p for p in written if not mine.match(str(p.relative_to(workspace.exp)))] == []
+
+
+def test_a_language_model_of_the_transcripts_reruns_decoding_only(
+    workspace: Workspace, commands: Commands, corpus: Path
+) -> None:
+    pytest.importorskip("flashlight.lib.text", reason="flashlight-text (extra lm) is not installed")
+    done = commands.run(*workspace.command, "decode.lm.order=3", "decode.lm.lm_weight=0.5", "decode.lm.word_score=9")
+    assert ran(done.err) == [6, 32, 33, 35]
+    lm, lexicon = workspace.exp / "lm.arpa", workspace.exp / "lexicon.txt"
+    assert lexicon.read_text() == "la\tl a |\nmi\tm i |\nso\ts o |\n"
+    assert lm.read_text().startswith("\\data\\\nngram 1=6\n")  # three words and <s>, </s>, <unk>
+    said = {line.partition(" ")[2] for line in (workspace.exp / "decode/test/text").read_text().splitlines()}
+    assert said
+    assert {word for text in said for word in text.split()} <= {"la", "mi", "so"} != set()
+    options = ["--lm", lm, "--lexicon", lexicon, "--lm-weight", "0.5", "--word-score", "9"]
+    typed = commands.run("transcribe", next(corpus.glob("ann-16_*")), "-m", workspace.exp, *options)
+    assert " ".join(typed.out.split()) in said
+    again = commands.run(*workspace.command, "decode.lm.order=3", "decode.lm.lm_weight=0.5", "decode.lm.word_score=9")
+    assert ran(again.err) == []
+    back = commands.run(*workspace.command)
+    assert ran(back.err) == [32, 33, 35]
 
 
 def test_a_changed_training_setting_is_refused_with_both_values(workspace: Workspace, commands: Commands) -> None:
@@ -198,7 +219,8 @@ def test_list_dry_run_and_explain_tell_why(finished: Finished, untouched: Worksp
     dry = commands.run(*finished.workspace.command, "decode.beam_size=3", "--dry-run").out
     assert "would skip 31 average  (done " in dry
     assert "would run 32 decode  (stale: setting decode.beam_size null -> 3)" in dry
-    assert "  set  decode.batch_seconds=120.0 decode.beam_size=3 nj=1" in dry
+    assert "  set  decode.batch_seconds=120.0 decode.beam_size=3 decode.lm.order=0 decode.lm.lm_weight=2.0" in dry
+    assert "would skip 6 learn_lm  (skipped: decode.lm.order is 0)" in dry
     assert "would run 35 report" in dry
     said = commands.run(*finished.workspace.command, "decode.beam_size=3", "--explain", "32").out
     assert said.startswith("stage 32 (decode): stale")
@@ -316,7 +338,8 @@ def test_pretraining_is_left_out_where_fine_tuning_does_not_build_on_it(
     lines = commands.run(*finished.workspace.command, setting, "--tag", "new", "--list", "--json").out.splitlines()
     rows = [json.loads(line) for line in lines]
     assert holds([row["number"] for row in rows if row["state"] != "skipped"])
-    assert all(setting.partition("=")[0] in row["why"] for row in rows if row["state"] == "skipped")
+    rows_left_out = [row for row in rows if row["state"] == "skipped" and row["name"] != "learn_lm"]
+    assert all(setting.partition("=")[0] in row["why"] for row in rows_left_out)
 
 
 @pytest.mark.parametrize("number", [10, 30])
