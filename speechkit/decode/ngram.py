@@ -93,9 +93,11 @@ class NgramSearch:
             )
         self._blank = vocabulary.blank
         self._delimiter = vocabulary.separator[0] if vocabulary.separator else None
-        found = read_lexicon(lexicon, vocabulary) if lexicon else _spelled(_listed(lm), vocabulary, lm)
-        most = math.inf if vocabulary.separator else _MOST_PIECES
-        spellings = [(word, rows) for word, rows in found if len(rows) <= most]
+        spellings = list(read_lexicon(lexicon, vocabulary) if lexicon else _spelled(_listed(lm), vocabulary, lm))
+        if self._delimiter is None:
+            long = [word for word, rows in spellings if len(rows) > _MOST_PIECES]
+            _tell_left_out(lexicon or lm, long, f"have more than {_MOST_PIECES} pieces")
+            spellings = [(word, rows) for word, rows in spellings if len(rows) <= _MOST_PIECES]
         words = dictionary.Dictionary()
         for word in dict.fromkeys((arpa.UNKNOWN, *(word for word, _ in spellings))):
             words.add_entry(word)
@@ -242,9 +244,12 @@ def _spelled(words: Iterable[str], vocabulary: Vocabulary, source: Path) -> Iter
             yield word, tuple(vocabulary.spell(word))
         except InputError:
             left_out.append(word)
-    if left_out:
-        some = ", ".join(left_out[:5])
-        log.warning("%s: %d words have no spelling in the model's symbols: %s", source, len(left_out), some)
+    _tell_left_out(source, left_out, "have no spelling in the model's symbols")
+
+
+def _tell_left_out(source: Path, words: Sequence[str], why: str) -> None:
+    if words:
+        log.warning("%s: %d words are left out, they %s: %s", source, len(words), why, ", ".join(words[:5]))
 
 
 def flashlight() -> tuple[Any, Any, Any]:

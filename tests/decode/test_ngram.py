@@ -150,15 +150,26 @@ def test_words_are_spelled_by_vocabulary_or_lexicon_and_others_left_out(
     path = tmp_path / "lexicon.txt"
     path.write_text("ab\tb a |\nab a b\n\nB\nxy\n")
     assert list(ngram.read_lexicon(path, LETTERS)) == [("ab", (3, 2)), ("ab", (2, 3)), ("B", (3,))]
-    assert "lexicon.txt: 1 words have no spelling in the model's symbols: xy" in caplog.text
+    assert "lexicon.txt: 1 words are left out, they have no spelling in the model's symbols: xy" in caplog.text
     ngram.write_lexicon(path, [("ab", (2, 3))], LETTERS)
     assert path.read_text() == "ab\ta b |\n"
     caplog.clear()
     found = NgramSearch(LETTERS, lm, None, PLAIN)  # of its words c has no spelling
-    assert f"{lm}: 1 words have no spelling in the model's symbols: c" in caplog.text
+    assert f"{lm}: 1 words are left out, they have no spelling in the model's symbols: c" in caplog.text
     table = np.full((2, 4), -9, dtype=np.float32)
     table[:, 3] = 0
     assert said(LETTERS, found.best_path(table).ids) == ["b"]
+
+
+def test_words_of_very_many_pieces_are_left_out(lm: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "lexicon.txt"
+    path.write_text(f"a{11 * 'b'}\na{12 * 'b'}\n")
+    found = NgramSearch(PIECES, lm, path, PLAIN)
+    assert f"lexicon.txt: 1 words are left out, they have more than 12 pieces: a{12 * 'b'}" in caplog.text
+    for count, words in ((11, [f"a{11 * 'b'}"]), (12, [f"a{11 * 'b'}"])):
+        table = np.full((2 * count + 1, 3), -9, dtype=np.float32)
+        table[np.arange(len(table)), [0, *[2, 1] * count]] = 0
+        assert said(PIECES, found.best_path(table).ids) == words
 
 
 def test_a_word_that_the_model_does_not_list_can_be_found(lm: Path, tmp_path: Path) -> None:
