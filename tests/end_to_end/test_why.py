@@ -13,6 +13,7 @@ import torch
 from speechkit.cli.main import main
 from speechkit.data.batch import Batch
 from speechkit.data.loader import Loader, Step
+from tests.conftest import logging_kept
 from tests.end_to_end.commands import ROOT, Commands
 from tests.end_to_end.conftest import Finished, Workspace, speechkit
 
@@ -53,7 +54,7 @@ def trained(untouched: Workspace, tmp_path_factory: pytest.TempPathFactory) -> t
             seen.setdefault(training, []).append(batches)
             yield step
 
-    with pytest.MonkeyPatch.context() as patch:
+    with logging_kept(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(Loader, "steps", watched)
         assert main([*workspace.command, *NOISY, "--stop-stage", "30"]) == 0
     return workspace, seen
