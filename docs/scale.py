@@ -56,7 +56,7 @@ class Form:
     decode_rate: float | None = None
 
 
-FORMS = (  # speech at 16 kHz; decode rates measured on one core
+FORMS = (  # speech at 16 kHz; decode rates of one server core
     Form("WAV int16", 32_000, 25_000),
     Form("FLAC", 17_950, 5_300),
     Form("MP3 44k", 5_530, 4_500),

@@ -59,6 +59,12 @@ class Busy(SpeechkitError):
     exit_code = 75
 
 
+def first_line(error: BaseException) -> str:
+    """What went wrong in one line, with the kind of an error that is not ours."""
+    text = str(error).partition("\n")[0]
+    return text if isinstance(error, SpeechkitError) else f"{type(error).__name__}: {text}"
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """A hint that names the known word most like this one, empty when none is like it."""
     import difflib

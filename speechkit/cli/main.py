@@ -33,10 +33,11 @@ _EVERYWHERE = "everywhere: -q says errors only, -v more, -vv everything and trac
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
+_NO_MEMORY = "can't allocate memory"  # what torch says on a CPU
+
 # Torch reads these when it is loaded. Waiting threads must not spin for long: where another program takes one of two
 # cores, a step of training took 0.4 s instead of up to 4.8 s, and no longer than before where none does (measured).
 # oneDNN's cache of primitives grows with every new length otherwise.
-_NO_MEMORY = "can't allocate memory"  # torch's, without importing it
 _TORCH = {"GOMP_SPINCOUNT": "3000", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64"}
 
 

@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from speechkit.errors import SpeechkitError
+from speechkit.errors import SpeechkitError, first_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -226,12 +226,6 @@ def folders() -> list[Folder]:
 def _folder(what: str, path: Path) -> Folder:
     there = next(p for p in (path, *path.absolute().parents) if p.exists())
     return Folder(what=what, path=str(path), exists=path.exists(), free_bytes=shutil.disk_usage(there).free)
-
-
-def first_line(error: BaseException) -> str:
-    """What went wrong in one line, with the kind of an error that is not ours."""
-    text = str(error).partition("\n")[0]
-    return text if isinstance(error, SpeechkitError) else f"{type(error).__name__}: {text}"
 
 
 def _version(distribution: str) -> str:

@@ -23,14 +23,13 @@ from speechkit.data.reader import Request, read_ahead
 from speechkit.data.utterance import Utterance
 from speechkit.decode.ctc import greedy
 from speechkit.decode.vocabulary import Vocabulary
-from speechkit.errors import SpeechkitError
+from speechkit.errors import SpeechkitError, first_line
 from speechkit.models import save as save_model
 from speechkit.models.wavlm.config import WavLMConfig
 from speechkit.models.wavlm.heads import WavLMForCTC
 from speechkit.nn.encoder_config import EncoderConfig
 from speechkit.objectives.ctc import CTC
 from speechkit.pipelines.device import choose_device
-from speechkit.pipelines.machine import first_line
 from speechkit.pipelines.transcribe import transcribe
 from speechkit.train.optimizer import Optimizer
 from speechkit.train.settings import TrainSettings

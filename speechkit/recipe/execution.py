@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from speechkit import config as configuration
 from speechkit import files
-from speechkit.errors import InputError, OutputError, SpeechkitError, UsageError
+from speechkit.errors import InputError, OutputError, SpeechkitError, UsageError, first_line
 from speechkit.jobs import Interrupted
 from speechkit.recipe import record as records
 from speechkit.recipe.context import Console, Context
@@ -236,7 +236,7 @@ class _Run:
             return False
         except Exception as error:
             with suppress(OutputError):  # the disk may be full
-                attempt.write("failed", _first_line(error))
+                attempt.write("failed", first_line(error))
             raise self._failure(this, error, log_file) from error
         except BaseException:
             attempt.write(unfinished, attempt.note or "interrupted")
@@ -312,7 +312,7 @@ class _Run:
         for line in lines:
             self.console.line(f"  {line}")
         hint = getattr(error, "hint", "") or f"the log is {log_file}; then go on with --stage {this.stage.number}"
-        failure = StageFailed(f"{this.stage}: {_first_line(error)}", hint=hint, code=getattr(error, "code", ""))
+        failure = StageFailed(f"{this.stage}: {first_line(error)}", hint=hint, code=getattr(error, "code", ""))
         failure.exit_code = getattr(error, "exit_code", 1)
         return failure
 
@@ -416,8 +416,3 @@ def _begun_otherwise(stages: list[Planned], places: Places) -> UsageError:
 
 def _find(planned: list[Planned], number: int) -> Planned:
     return next(p for p in planned if p.stage.number == number)
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).partition("\n")[0]
-    return text if isinstance(error, SpeechkitError) else f"{type(error).__name__}: {text}"

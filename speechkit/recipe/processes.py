@@ -6,7 +6,6 @@ stage as ever. The others run the same function for its training alone; what the
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import subprocess
@@ -64,7 +63,11 @@ def beside(command: Sequence[str], count: int) -> Iterator[None]:
         yield
         deadline = time.monotonic() + _WAIT_SECONDS
         for number, other in enumerate(others, 1):
-            if code := other.wait(max(0.0, deadline - time.monotonic())):
+            try:
+                code = other.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                raise SpeechkitError(f"process {number} of {count} does not end", code="recipe.process") from None
+            if code:
                 raise SpeechkitError(f"process {number} of {count} ended with code {code}", code="recipe.process")
     finally:
         for other in others:
@@ -114,7 +117,7 @@ def follow(stage: Stage[Any, Any], config: Any, places: Places, device: str, com
         try:
             stage.run(context, stage.settings(config))
         except ShareDone:
-            logging.getLogger(__name__).info("the share of process %d is done", rank())
+            log.info("the share of process %d is done", rank())
         return signals.received
 
 

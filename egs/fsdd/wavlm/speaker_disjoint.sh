@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Does pre-training help with speakers never heard? About three and a half hours on two CPU cores; called again, it goes
-# on where it was stopped. Flags (--data-dir, --ngpu, …) go to every run. README.md says what is compared.
+# Does pre-training help with speakers never heard? Its budgets add up to 2 h 36 min; called again, it goes on
+# where it was stopped. Flags (--data-dir, --ngpu, …) go to every run. README.md says what is compared.
 set -e
 here=$(cd "$(dirname "$0")" && pwd)
 
