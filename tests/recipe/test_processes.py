@@ -15,9 +15,10 @@ from speechkit.train.world import join, leave
 
 OTHER = """
 import torch
-from speechkit.train.world import join
+from speechkit.train.world import join, leave
 world = join(torch.device("cpu"))
 world.add([torch.tensor([float(10 ** world.rank)])])
+leave()
 """
 
 
