@@ -181,8 +181,8 @@ def _pattern(pattern: str, args: argparse.Namespace) -> Iterator[Input]:
 
 
 def _kaldi(folder: Path) -> Iterator[Input]:
-    from speechkit.data.kaldi import measure
-    from speechkit.data.tables import root_of
+    from speechkit.data.kaldi.tables import root_of
+    from speechkit.data.kaldi.utterances import measure
     from speechkit.pipelines.sources import Source
 
     measured = measure(folder, root=root_of(folder))
@@ -203,7 +203,7 @@ def _kaldi(folder: Path) -> Iterator[Input]:
 
 def _shar(folder: Path) -> list[Input]:
     """The cuts of a Shar folder; none where a folder is no Shar."""
-    from speechkit.data.shar import SharUtterances, is_shar
+    from speechkit.data.lhotse.shar import SharUtterances, is_shar
     from speechkit.pipelines.sources import Source
 
     utterances = SharUtterances(folder) if is_shar(folder) else []
@@ -211,7 +211,7 @@ def _shar(folder: Path) -> list[Input]:
 
 
 def _scp(path: Path) -> Iterator[Input]:
-    from speechkit.data.tables import read_table
+    from speechkit.data.kaldi.tables import read_table
     from speechkit.pipelines.sources import Source
 
     for name, value in read_table(path).items():
@@ -260,7 +260,7 @@ def _channels(item: Input, channel: str) -> Iterator[Input]:
         yield replace(item, source=replace(source, channel=chosen))
     else:
         from speechkit.audio.files import info
-        from speechkit.data.rxfilename import open_audio
+        from speechkit.data.kaldi.rxfilename import open_audio
 
         try:
             count = info(open_audio(source.path) if isinstance(source.path, str) else source.path).channels

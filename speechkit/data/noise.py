@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from speechkit import draws
 from speechkit.audio.files import save
-from speechkit.data.tables import DataDir
+from speechkit.data.kaldi.tables import DataDir
 from speechkit.files import whole
 
 

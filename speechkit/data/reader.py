@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speechkit.audio.files import read_int16
-from speechkit.data.rxfilename import open_audio
+from speechkit.data.kaldi.rxfilename import open_audio
 from speechkit.data.utterance import Utterance
 from speechkit.errors import InputError, SpeechkitError
 

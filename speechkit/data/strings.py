@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from speechkit import draws
 from speechkit.audio.files import read_int16, save
-from speechkit.data.tables import DataDir
+from speechkit.data.kaldi.tables import DataDir
 from speechkit.errors import InputError
 from speechkit.files import whole
 

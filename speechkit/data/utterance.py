@@ -57,7 +57,7 @@ def read_utterances(path: str | Path) -> list[Utterance]:
         InputError: a line is not an utterance (file and line are named); the folder is no Shar, or is damaged.
     """
     if Path(path).is_dir():
-        from speechkit.data.shar import SharUtterances  # which is made of utterances
+        from speechkit.data.lhotse.shar import SharUtterances  # which is made of utterances
 
         return list(SharUtterances(path))
     utterances = []

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from speechkit.audio import files
 from speechkit.audio.normalize import normalize
 from speechkit.audio.resample import resample_array
-from speechkit.data.rxfilename import open_audio
+from speechkit.data.kaldi.rxfilename import open_audio
 from speechkit.errors import InputError
 from speechkit.pipelines.sources import Source
 

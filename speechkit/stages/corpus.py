@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from speechkit.data.kaldi import utterances
+from speechkit.data.kaldi.utterances import utterances
+from speechkit.data.kaldi.validate import ValidateOptions, validate
 from speechkit.data.utterance import Utterance, read_utterances, write_utterances
-from speechkit.data.validate import ValidateOptions, validate
 from speechkit.errors import InputError, UsageError
 from speechkit.files import write_text
 from speechkit.recipe.context import Context

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from speechkit.cli import data as data_command
-from speechkit.data.tables import DataDir
+from speechkit.data.kaldi.tables import DataDir
 from speechkit.data.utterance import read_utterances
 from speechkit.errors import InputError, OutputError, SpeechkitError, UsageError
 from tests.data.corpora import corpus

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from speechkit import draws
 from speechkit.audio.files import read_int16, save
-from speechkit.data.rxfilename import open_audio
+from speechkit.data.kaldi.rxfilename import open_audio
 from speechkit.data.utterance import Utterance
 from tests.data.datadirs import make
 

@@ -19,12 +19,12 @@ from speechkit import draws
 from speechkit.audio.fbank import FbankConfig
 from speechkit.audio.files import read_int16, save
 from speechkit.data.batch import Batch
-from speechkit.data.kaldi import utterances as utterances_of
+from speechkit.data.kaldi.utterances import utterances as utterances_of
 from speechkit.data.labels import Labels
+from speechkit.data.lhotse.shar import SharUtterances, write_shar
 from speechkit.data.loader import Loader
 from speechkit.data.mixing import UtteranceMixing
 from speechkit.data.plan import Plan, PlanSettings, plan_utterances
-from speechkit.data.shar import SharUtterances, write_shar
 from speechkit.data.span_mask import SpanSettings
 from speechkit.data.staging import tensors
 from speechkit.data.transforms import Features, Noise, Normalize, SpanMask, Speed, Transform, Volume

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from speechkit.data.kaldi import utterances
+from speechkit.data.kaldi.utterances import utterances
+from speechkit.data.kaldi.validate import ValidateOptions, validate
 from speechkit.data.noise import NoiseSettings, sloped, write_noise
-from speechkit.data.validate import ValidateOptions, validate
 
 
 def test_noises_are_a_valid_set_of_what_was_asked_for(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from speechkit.data.kaldi import utterances
+from speechkit.data.kaldi.utterances import utterances
 from speechkit.data.strings import Clip, Spoken, StringSettings, join, level, string, write_strings
 
 

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from speechkit.data.tables import DataDir
+from speechkit.data.kaldi.tables import DataDir
 from speechkit.errors import InputError
 
 Egs = Callable[[str], ModuleType]

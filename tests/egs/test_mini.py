@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from speechkit.data.kaldi import utterances
+from speechkit.data.kaldi.tables import DataDir
+from speechkit.data.kaldi.utterances import utterances
 from speechkit.data.noise import gaussian
-from speechkit.data.tables import DataDir
 from speechkit.errors import InputError
 
 Egs = Callable[[str], ModuleType]

@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-from speechkit.data.tables import DataDir
+from speechkit.data.kaldi.tables import DataDir
 from speechkit.errors import InputError
 from speechkit.metrics.units import Span, label_ids, read_alignment
 

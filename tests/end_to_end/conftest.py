@@ -22,7 +22,7 @@ SPEAKERS = {"ann": (0.5, 1.0), "bob": (0.3, 1.06)}  # loudness, and what the fre
 UTTERANCES = 20  # of each speaker
 
 PREPARE = """
-from speechkit.data.kaldi import DataDir
+from speechkit.data.kaldi.utterances import DataDir
 
 SETS = {"train": range(12), "dev": range(12, 16), "test": range(16, 20)}
 

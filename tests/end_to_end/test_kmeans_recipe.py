@@ -24,7 +24,7 @@ PHONES = {"low": 200.0, "mid": 900.0, "high": 3500.0}  # Hz
 SECONDS = 0.3  # of each
 
 PREPARE = """
-from speechkit.data.tables import DataDir
+from speechkit.data.kaldi.tables import DataDir
 from speechkit.files import write_text
 
 def prepare(corpus_dir, data_dir, *, nj):

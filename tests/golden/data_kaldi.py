@@ -14,7 +14,7 @@ import numpy as np
 
 from speechkit.audio.files import Audio
 from speechkit.cli import data as data_command
-from speechkit.data.ark import read_ark, read_scp
+from speechkit.data.kaldi.ark import read_ark, read_scp
 from tests.golden.golden import Case
 
 # what Kaldi's script lets pass and what it refuses for reasons that we do not share (specs/recipes.md, section 4)
