@@ -70,7 +70,7 @@ def prepare(
         address: of FSDD's archive (.tar.gz).
         checksum: SHA-256 of the samples in it.
         download_seconds: time allowed for fetching it; 0: it is not tried.
-        string_hours: with FSDD, strings of 1 to 4 digits to make for `train`.
+        string_hours: with FSDD, strings of 1 to 12 digits to make for `train`.
         made_utterances: without FSDD, how many to make for `train`.
         seed: of the draws.
 
@@ -89,7 +89,7 @@ def prepare(
     log.info("corpus: %s", corpus)
     if corpus_dir:
         # speakers take turns at any loudness, as they do in a recording of an hour
-        strings = StringSettings(hours=string_hours, several=0.5, loudness_db=12.0, seed=int(seed))
+        strings = StringSettings(hours=string_hours, several=0.5, most=12, loudness_db=18.0, seed=int(seed))
         prepare_recordings(corpus_dir, data_dir, strings)
     else:
         prepare_made(data_dir, int(made_utterances), int(seed))  # settings may come as floats

@@ -50,7 +50,7 @@ class StringSettings:
         fewest: clips of a string.
         most: clips of a string.
         gap_seconds: the longest silence before, between and after the clips.
-        loudness_db: each clip is louder or softer than the common loudness by up to so much.
+        loudness_db: each clip is louder or softer than the common loudness by up to so much, and never clipped.
         seed: of the draws.
     """
 
@@ -151,10 +151,13 @@ def _of(
 
 def level(samples: Samples) -> Samples:
     """Scale to a common loudness, less where that would clip."""
+    return _scaled(samples, _RMS / max(1.0, float(np.sqrt(np.mean(samples.astype(np.float64) ** 2)))))
+
+
+def _scaled(samples: Samples, gain: float) -> Samples:
     wave = samples.astype(np.float64)
-    loudness = max(1.0, float(np.sqrt(np.mean(wave**2))))
     peak = max(1.0, float(np.abs(wave).max()))
-    return np.rint(wave * min(_RMS / loudness, 32767 / peak)).astype(np.int16)
+    return np.rint(wave * min(gain, 32767 / peak)).astype(np.int16)
 
 
 def string(clips: Sequence[Samples], settings: StringSettings, rate: int, id: str) -> tuple[Samples, list[int]]:
@@ -167,7 +170,7 @@ def string(clips: Sequence[Samples], settings: StringSettings, rate: int, id: st
     louder_db = settings.loudness_db * (2 * draws.uniform(words[2 + 2 * most : 2 + 2 * most + count]) - 1)
     pieces = [np.zeros(gaps[0], dtype=np.int16)]
     for i, gap, gain in zip(chosen, gaps[1:], 10 ** (louder_db / 20), strict=True):
-        pieces += [np.rint(clips[i] * gain).clip(-32768, 32767).astype(np.int16), np.zeros(gap, dtype=np.int16)]
+        pieces += [_scaled(clips[i], gain), np.zeros(gap, dtype=np.int16)]
     return np.concatenate(pieces), chosen
 
 
