@@ -48,7 +48,7 @@ class _Recorder(TorchDispatchMode):
         self.calls: list[tuple[Callable[..., Any], Any, Any]] = []
         self.kept: dict[Any, Tensor] = {}
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = (args, kwargs or {})
         if func.overloadpacket.__name__.startswith(_PRODUCTS):
             self.calls.append((func, *tree_map(self._keep, given)))

@@ -16,6 +16,7 @@ from speechkit.compat import load_torchaudio
 from speechkit.models import load, save
 from speechkit.models.wavlm.config import PRESETS, SpanConfig, WavLMConfig
 from speechkit.models.wavlm.model import WavLM
+from speechkit.nn.encoder_config import EncoderConfig
 
 OURS, THEIRS = "speechkit", "hf"  # folders of a network's two forms
 
@@ -96,3 +97,17 @@ def describe(seconds: Sequence[float]) -> str:
     if len(set(seconds)) == 1:
         return f"{len(seconds)} × {seconds[0]:g} s"
     return " + ".join(f"{length:g}" for length in seconds) + " s"
+
+
+def demo_encoder(**settings: Any) -> WavLMConfig:
+    """The size of the demo's network: that of recipes/wavlm/conf/tiny.yaml."""
+    channels, kernels = 64, (10, 3, 3, 3, 3, 2, 2)
+    return WavLMConfig(
+        conv_layers=tuple((channels, kernel, 5 if n == 0 else 2) for n, kernel in enumerate(kernels)),
+        feature_grad_mult=1.0,
+        encoder=EncoderConfig(
+            dim=128, num_layers=3, ffn_dim=384, num_heads=4, norm="pre", position_kernel=32, position_groups=8,
+            num_buckets=64, max_distance=160, attention_dropout=0.0, layer_drop=0.0, init_std=0.05,
+        ),
+        **settings,
+    )  # fmt: skip

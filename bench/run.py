@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bench.case import Settings
 from bench.table import page, table
-from speechkit.errors import MissingDependency, SpeechkitError, UsageError
+from speechkit.errors import MissingDependency, SpeechkitError
 from speechkit.files import write_text
 
 CASES = ("forward", "train_step", "loader", "kmeans", "transcribe", "gpu")

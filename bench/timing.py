@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from speechkit.errors import SpeechkitError
 
@@ -125,11 +126,12 @@ def difference(found: Output, expected: Output) -> float:
         raise SpeechkitError(f"{len(found)} outputs against {len(expected)}", code="bench.difference")
     if any(isinstance(item, str) for item in expected):
         return sum(a != b for a, b in zip(found, expected, strict=True)) / len(expected)
-    pairs = [
-        (np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)) for a, b in zip(found, expected, strict=True)
-    ]
-    wrong = sum(float(np.square(a - b).sum()) for a, b in pairs)
-    return (wrong / sum(float(np.square(b).sum()) for _, b in pairs)) ** 0.5
+    wrong = sum(_square(np.subtract(a, b, dtype=np.float64)) for a, b in zip(found, expected, strict=True))
+    return (wrong / sum(_square(np.asarray(b, dtype=np.float64)) for b in expected)) ** 0.5
+
+
+def _square(array: NDArray[np.float64]) -> float:
+    return float(np.square(array).sum())
 
 
 class _Process:
