@@ -35,7 +35,9 @@ class Group:
     Attributes:
         what: they did.
         timings: ours first.
+        audio_seconds: that each worked on; 0 where it is no audio.
     """
 
     what: str
     timings: Sequence[Timing]
+    audio_seconds: float = 0.0

@@ -44,7 +44,7 @@ class _Recorder(TorchDispatchMode):
     """Keeps the calls of products; of inputs of the same form it keeps one, so the floor is rather too low."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[tuple[Callable[..., Any], Any, Any]] = []
         self.kept: dict[Any, Tensor] = {}
 

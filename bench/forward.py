@@ -45,7 +45,7 @@ def groups(settings: Settings) -> Iterator[Group]:
         _onnx("ONNX Runtime, products in int8", folder / onnx_peer.INT8, _ROUNDED, seconds=equal),
         floor_of(ours),
     ]
-    yield Group(what=f"float32, {describe(equal)}", timings=compare(sides, settings.trials))
+    yield Group(what=f"float32, {describe(equal)}", timings=compare(sides, settings.trials), audio_seconds=sum(equal))
 
     padded: dict[str, Any] = {"folder": folder, "seconds": mixed}
     alone = padded | {"alone": True}
@@ -58,7 +58,7 @@ def groups(settings: Settings) -> Iterator[Group]:
         _onnx("ONNX Runtime, one by one", folder / onnx_peer.FLOAT32, _CLOSE, seconds=mixed, alone=True),
         floor_of(ours_mixed),
     ]
-    yield Group(what=f"float32, {describe(mixed)}", timings=compare(sides, settings.trials))
+    yield Group(what=f"float32, {describe(mixed)}", timings=compare(sides, settings.trials), audio_seconds=sum(mixed))
 
     if settings.quick or choose_dtype("auto", torch.device("cpu")) == torch.bfloat16:
         half = at_once | {"dtype": torch.bfloat16}
@@ -75,17 +75,18 @@ def groups(settings: Settings) -> Iterator[Group]:
             ),
             floor_of(rounded),
         ]  # fmt: skip
-        yield Group(what=f"bfloat16, {describe(equal)}", timings=compare(sides, settings.trials, expected=1))
+        timings = compare(sides, settings.trials, expected=1)
+        yield Group(what=f"bfloat16, {describe(equal)}", timings=timings, audio_seconds=sum(equal))
 
 
 def _onnx(name: str, path: Path, tolerance: float, **arguments: Any) -> Side:
     return Side(name=name, make=onnx_peer.onnx_forward, arguments={"path": path} | arguments, tolerance=tolerance)
 
 
-def forward(folder: Path, seconds: list[float], dtype: torch.dtype = torch.float32) -> Work:
+def forward(folder: Path, seconds: list[float], dtype: torch.dtype = torch.float32, device: str = "cpu") -> Work:
     """Ours, in one padded batch."""
-    model = our_model(folder)
-    waves, lengths = batches(seconds)[0]
+    model = our_model(folder, device)
+    waves, lengths = batches(seconds, device=device)[0]
 
     def work() -> Output:
         with torch.inference_mode(), autocast(dtype, waves.device):
@@ -99,14 +100,15 @@ def their_forward(
     folder: Path,
     seconds: list[float],
     dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
     *,
     weights: bool = False,
     alone: bool = False,
 ) -> Work:
     """Theirs, in one padded batch or one by one; in `dtype` by autocast, or with weights of that type."""
-    model = their_model(folder, **({"dtype": dtype} if weights else {}))
+    model = their_model(folder, device, dtype if weights else torch.float32)
     given = []
-    for waves, lengths in batches(seconds, alone=alone):
+    for waves, lengths in batches(seconds, alone=alone, device=device):
         waves_given = waves.to(dtype) if weights else waves
         given.append((waves_given, attention_mask(waves, lengths), model._get_feat_extract_output_lengths(lengths)))
 

@@ -34,8 +34,9 @@ from speechkit.train.optimizer import Optimizer
 from speechkit.train.settings import TrainSettings
 from speechkit.train.update import Step, Updater
 
-_CLOSE = 1e-3  # log-mel features, whose logarithms show every bit of an almost empty filter
+CLOSE = 1e-3  # log-mel features, whose logarithms show every bit of an almost empty filter
 _SPEEDS = (0.9, 1.0, 1.1)
+WHAT = "FLAC files, speeds 0.9, 1 and 1.1, fbank-80"
 _WORDS = Vocabulary(("<pad>", "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"), blank=0)
 
 
@@ -51,10 +52,9 @@ def groups(settings: Settings) -> Iterator[Group]:
     for workers in (0, 1) if few else (0, 1, 2):
         arguments = given | {"workers": workers}
         name = f"DataLoader and torchaudio, {workers} workers"
-        sides.append(Side(name=name, make=their_features, arguments=arguments, tolerance=_CLOSE))
-    minutes = sum(u.duration_s for u in read_utterances(index)) / 60
-    what = f"FLAC, speeds {', '.join(map(str, _SPEEDS))} and fbank-80: {minutes:.1f} min of files"
-    yield Group(what=what, timings=compare(sides, settings.trials))
+        sides.append(Side(name=name, make=their_features, arguments=arguments, tolerance=CLOSE))
+    audio = sum(u.duration_s for u in read_utterances(index))
+    yield Group(what=WHAT, timings=compare(sides, settings.trials), audio_seconds=audio)
 
     index = settings.folder / "short.jsonl"
     write_utterances(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,10 +25,11 @@ OURS, THEIRS = "speechkit", "hf"  # folders of a network's two forms
 def encoder_config(preset: str, *, quick: bool, **settings: Any) -> WavLMConfig:
     """A preset's network without anything random, so that it can be compared; quick: one layer of little width."""
     config = replace(PRESETS[preset], time_mask=SpanConfig(), input_dropout=0.0, feature_grad_mult=1.0, **settings)
-    small = {"dim": 64, "ffn_dim": 128, "num_heads": 4, "num_layers": 1} if quick else {}
-    encoder = replace(config.encoder, dropout=0.0, attention_dropout=0.0, layer_drop=0.0, **small)
-    convs = tuple((32, kernel, stride) for _, kernel, stride in config.conv_layers) if quick else config.conv_layers
-    return replace(config, encoder=encoder, conv_layers=convs)
+    encoder = replace(config.encoder, dropout=0.0, attention_dropout=0.0, layer_drop=0.0)
+    if not quick:
+        return replace(config, encoder=encoder)
+    convs = tuple((32, kernel, stride) for _, kernel, stride in config.conv_layers)
+    return replace(config, encoder=replace(encoder, dim=64, ffn_dim=128, num_heads=4, num_layers=1), conv_layers=convs)
 
 
 def write_encoder(folder: Path, config: WavLMConfig) -> None:
@@ -52,19 +54,18 @@ def our_model(folder: Path, device: str = "cpu") -> Any:
     return load(folder / OURS, device=device)
 
 
-def their_model(folder: Path, device: str = "cpu", **settings: Any) -> Any:
-    """The network as transformers loads it, ready for inference."""
-    return transformers().AutoModel.from_pretrained(folder / THEIRS, **settings).to(device).eval()
+def their_model(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
+    """The network as transformers loads it, ready for inference, its weights in a type."""
+    return transformers().AutoModel.from_pretrained(folder / THEIRS, dtype=dtype).to(device).eval()
 
 
 def transformers() -> Any:
     """The library, which says nothing but errors."""
     load_torchaudio()  # which it imports, with or without its compiled part
-    import transformers
-
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    return transformers
+    library: Any = importlib.import_module("transformers")
+    library.logging.set_verbosity_error()
+    library.logging.disable_progress_bar()
+    return library
 
 
 def batches(seconds: Sequence[float], *, alone: bool = False, device: str = "cpu") -> list[tuple[Tensor, Tensor]]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from bench.case import Group
 from bench.timing import FLOOR, Timing
 
-HEAD = ("what", "who", "median s", "spread s", "time / ours", "floor / time", "peak MiB", "difference")
+HEAD = ("what", "who", "median s", "spread s", "time / ours", "× real time", "floor / time", "peak MiB", "difference")
 LEGEND = """\
 # Side by side
 
@@ -16,7 +16,9 @@ Written by `make bench` (`make bench CASES=forward` for one case). All sides of 
 in a process of its own that keeps its data; outputs were compared before anything was timed.
 
 - time / ours: how many times as long as speechkit a side takes.
-- floor / time: the share of a side's time that convolutions, matrix products and attention kernels alone would take.
+- × real time: seconds of audio, padding not counted, in a second.
+- floor / time: the share of a side's time that speechkit's convolutions, matrix products and attention kernels alone
+  take; on a GPU, one product of as many operations.
 - peak MiB: the most that the process held, weights and libraries included, or allocated on a GPU; without the processes
   that a side starts.
 - difference: ‖output − expected‖ / ‖expected‖, or the share of texts that differ; expected is what speechkit gives, in
@@ -58,6 +60,7 @@ def _rows(group: Group) -> list[list[str]]:
                 _number(timing.median),
                 f"{_number(least)}–{_number(most)}",
                 f"{timing.median / ours:.2f}",
+                f"{group.audio_seconds / timing.median:,.1f}" if group.audio_seconds and timing.name != FLOOR else "",
                 "" if floor is None else f"{floor / timing.median:.0%}",
                 f"{timing.memory_mib:,.0f}",
                 _difference(timing),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import resource
 import statistics
 import sys
 import time
@@ -194,6 +195,8 @@ def _serve(connection: Connection, make: Callable[..., Work], arguments: dict[st
             wanted = connection.recv()
             start = time.perf_counter()
             output = work()
+            if gpu := _gpu():
+                gpu.synchronize()
             seconds = time.perf_counter() - start
             connection.send((seconds, _peak_mib(), _plain(output) if wanted else []))
     except EOFError:
@@ -209,13 +212,18 @@ def _plain(output: Output) -> list[Any]:
 
 def _peak_mib() -> float:
     """The most memory that this process held, or allocated on a CUDA device."""
-    torch = sys.modules.get("torch")
-    on_gpu = torch is not None and torch.cuda.is_initialized()
+    if gpu := _gpu():
+        return float(gpu.max_memory_allocated()) / 2**20
     status = Path("/proc/self/status")
-    if status.exists() and not on_gpu:  # ru_maxrss would count what the parent held when it forked
+    if status.exists():  # ru_maxrss would count what the parent held when it forked
         held = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
         assert held
         return int(held[1]) / 1024
-    from speechkit.train.monitor import memory_mib
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
-    return memory_mib(sys.modules["torch"].device("cuda" if on_gpu else "cpu"))
+
+def _gpu() -> Any:
+    """torch.cuda, where this process uses it."""
+    torch = sys.modules.get("torch")
+    return torch.cuda if torch is not None and torch.cuda.is_initialized() else None

@@ -30,6 +30,7 @@ from bench.networks import (
 from bench.timing import Output, Side, Work, compare
 from speechkit import draws
 from speechkit.train.allocator import tune_memory
+from speechkit.train.precision import autocast
 
 _CLOSE = 1e-3  # gradients in float32, added in another order
 
@@ -43,7 +44,7 @@ def groups(settings: Settings) -> Iterator[Group]:
     ours = Side(name="speechkit", make=our_step, arguments=padded)
     theirs = Side(name="transformers", make=their_step, arguments=padded, tolerance=_CLOSE)
     timings = compare([ours, theirs, floor_of(ours)], settings.trials)
-    yield Group(what=f"float32, {describe(equal)}", timings=timings)
+    yield Group(what=f"float32, {describe(equal)}", timings=timings, audio_seconds=sum(equal))
 
     padded = padded | {"seconds": mixed}
     ours = Side(name="speechkit, one batch", make=our_step, arguments=padded)
@@ -58,34 +59,45 @@ def groups(settings: Settings) -> Iterator[Group]:
         Side(name="transformers, one batch", make=their_step, arguments=padded),  # its group norm counts the padding
         floor_of(ours),
     ]
-    yield Group(what=f"float32, {describe(mixed)}", timings=compare(sides, settings.trials))
+    timings = compare(sides, settings.trials)
+    yield Group(what=f"float32, {describe(mixed)}", timings=timings, audio_seconds=sum(mixed))
 
 
-def our_step(folder: Path, seconds: list[float]) -> Work:
+def our_step(folder: Path, seconds: list[float], dtype: torch.dtype = torch.float32, device: str = "cpu") -> Work:
     """Ours, in one padded batch, with the memory settings of our trainings."""
     tune_memory()
-    model = our_model(folder).train()
-    waves, lengths = batches(seconds)[0]
+    model = our_model(folder, device).train()
+    waves, lengths = batches(seconds, device=device)[0]
 
     def forward() -> Iterator[list[Tensor]]:
-        states = model(waves, lengths)
+        with autocast(dtype, waves.device):
+            states = model(waves, lengths)
         yield valid_rows(states.output, states.lengths)
 
     watched = [model.front_end.convs[1].weight, model.transformer.layers[0].fc1.weight]
     return step(forward, list(model.parameters()), watched)
 
 
-def their_step(folder: Path, seconds: list[float], *, alone: bool = False) -> Work:
+def their_step(
+    folder: Path,
+    seconds: list[float],
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    *,
+    alone: bool = False,
+) -> Work:
     """Theirs, in one padded batch, or one by one with their gradients added."""
-    model = their_model(folder).train()
+    model = their_model(folder, device).train()
     given = [
         (waves, attention_mask(waves, lengths), model._get_feat_extract_output_lengths(lengths))
-        for waves, lengths in batches(seconds, alone=alone)
+        for waves, lengths in batches(seconds, alone=alone, device=device)
     ]
 
     def forward() -> Iterator[list[Tensor]]:
         for waves, mask, frames in given:
-            yield valid_rows(model(waves, attention_mask=mask).last_hidden_state, frames)
+            with autocast(dtype, waves.device):
+                states = model(waves, attention_mask=mask).last_hidden_state
+            yield valid_rows(states, frames)
 
     encoder = model.encoder.layers[0].feed_forward
     watched = [model.feature_extractor.conv_layers[1].conv.weight, encoder.intermediate_dense.weight]
@@ -105,13 +117,12 @@ def step(
     adam = torch.optim.AdamW(parameters, lr=1e-5, fused=True)
 
     def work() -> Output:
-        total, number = torch.zeros(()), 0
+        losses: list[Tensor] = []
         for rows in forward():
-            losses = [(row * _target(number + n, *row.shape)).mean() for n, row in enumerate(rows)]
-            loss = torch.stack(losses).sum()
-            loss.backward()
-            total, number = total + loss.detach(), number + len(rows)
-        output = [total, *(parameter.grad.clone() for parameter in watched if parameter.grad is not None)]
+            new = [(row * _target(len(losses) + n, row)).mean() for n, row in enumerate(rows)]
+            torch.stack(new).sum().backward()
+            losses += [loss.detach() for loss in new]
+        output = [torch.stack(losses), *(parameter.grad.clone() for parameter in watched if parameter.grad is not None)]
         adam.step()
         adam.zero_grad()
         return output
@@ -119,8 +130,12 @@ def step(
     return work
 
 
+def _target(number: int, row: Tensor) -> Tensor:
+    """The target of an utterance `(F, D)`, the same for every side."""
+    return _numbers(number, *row.shape).to(row.device)
+
+
 @lru_cache
-def _target(number: int, frames: int, width: int) -> Tensor:
-    """The target of an utterance, the same for every side."""
+def _numbers(number: int, frames: int, width: int) -> Tensor:
     generator = draws.generator(0, draws.EVALUATION, "sample", f"target {number}")
     return torch.randn(frames, width, generator=generator)
