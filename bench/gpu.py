@@ -13,13 +13,12 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench import loader, speech
+from bench import loader
 from bench.case import Group, Settings
 from bench.forward import forward, their_forward
 from bench.networks import describe, encoder_config, write_encoder
 from bench.timing import FLOOR, Output, Side, Work, compare
 from bench.train_step import our_step, their_step
-from speechkit.data.utterance import read_utterances, write_utterances
 
 _PRESETS = ("wavlm-large", "hubert-large")
 _ROUNDED, _ROUNDED_GRADIENTS = 0.1, 0.2  # bfloat16 on both sides
@@ -54,9 +53,7 @@ def groups(settings: Settings) -> Iterator[Group]:
 
 def _features(settings: Settings) -> Group:
     """Speed perturbation and filter banks on the device, against workers that do it on CPUs."""
-    index = settings.folder / "long.jsonl"
-    lengths = speech.lengths(*((8, 1, 2) if settings.quick else (400, 2, 16)))
-    write_utterances(index, speech.record(settings.folder / "long", lengths))
+    index = loader.record(settings.folder / "long", *((8, 1, 2) if settings.quick else (400, 2, 16)))
     given = {"index": index, "batch_seconds": 200.0, "device": "cuda"}
     cores = os.cpu_count() or 1
     ours = [
@@ -72,8 +69,8 @@ def _features(settings: Settings) -> Group:
         )
         for n in sorted({max(1, cores // 2), cores})
     ]
-    audio = sum(u.duration_s for u in read_utterances(index))
-    return Group(what=loader.WHAT, timings=compare([*ours, *theirs], settings.trials), audio_seconds=audio)
+    timings = compare([*ours, *theirs], settings.trials)
+    return Group(what=loader.WHAT, timings=timings, audio_seconds=loader.seconds_of(index))
 
 
 def one_product(make: Callable[..., Work], arguments: Mapping[str, Any]) -> Work:

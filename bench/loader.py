@@ -43,23 +43,16 @@ _WORDS = Vocabulary(("<pad>", "zero", "one", "two", "three", "four", "five", "si
 def groups(settings: Settings) -> Iterator[Group]:
     """Features of an epoch, then steps of a training."""
     few = settings.quick
-    index = settings.folder / "long.jsonl"
-    write_utterances(
-        index, speech.record(settings.folder / "long", speech.lengths(*((8, 1, 2) if few else (200, 2, 16))))
-    )
+    index = record(settings.folder / "long", *((8, 1, 2) if few else (200, 2, 16)))
     given: dict[str, Any] = {"index": index, "batch_seconds": 5.0 if few else 100.0}
     sides = [Side(name="speechkit, no worker", make=our_features, arguments=given)]
     for workers in (0, 1) if few else (0, 1, 2):
         arguments = given | {"workers": workers}
         name = f"DataLoader and torchaudio, {workers} workers"
         sides.append(Side(name=name, make=their_features, arguments=arguments, tolerance=CLOSE))
-    audio = sum(u.duration_s for u in read_utterances(index))
-    yield Group(what=WHAT, timings=compare(sides, settings.trials), audio_seconds=audio)
+    yield Group(what=WHAT, timings=compare(sides, settings.trials), audio_seconds=seconds_of(index))
 
-    index = settings.folder / "short.jsonl"
-    write_utterances(
-        index, speech.record(settings.folder / "short", speech.lengths(*((8, 0.5, 1) if few else (400, 0.5, 4))))
-    )
+    index = record(settings.folder / "short", *((8, 0.5, 1) if few else (400, 0.5, 4)))
     steps = 2 if few else 40
     given = {"index": index, "steps": steps, "turns": settings.trials + 1}
     sides = [
@@ -67,6 +60,18 @@ def groups(settings: Settings) -> Iterator[Group]:
         Side(name="batches in memory", make=training, arguments=given | {"in_memory": True}, tolerance=1e-6),
     ]
     yield Group(what=f"{steps} steps of the demo's fine-tuning", timings=compare(sides, settings.trials))
+
+
+def record(folder: Path, count: int, low: float, high: float) -> Path:
+    """Write recordings of between so many seconds; returns the list of utterances."""
+    index = folder.with_suffix(".jsonl")
+    write_utterances(index, speech.record(folder, speech.lengths(count, low, high)))
+    return index
+
+
+def seconds_of(index: Path) -> float:
+    """All audio of a list of utterances."""
+    return sum(u.duration_s for u in read_utterances(index))
 
 
 def our_features(index: Path, batch_seconds: float, device: str = "cpu", workers: int = 0) -> Work:
