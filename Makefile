@@ -2,13 +2,13 @@
 PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 
-.PHONY: venv demo test lint
+.PHONY: venv demo test bench lint
 
 venv: .venv/installed
 
 .venv/installed: setup.cfg constraints.txt
 	$(PYTHON) -m venv .venv
-	"$(BIN)/python" -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev,lm,phonemize]'
+	"$(BIN)/python" -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev,bench,lm,phonemize]'
 	touch $@
 
 demo: venv
@@ -16,6 +16,9 @@ demo: venv
 
 test: venv
 	"$(BIN)/python" -m pytest
+
+bench: venv
+	"$(BIN)/python" -m bench.run $(CASES) $(BENCH)
 
 lint: venv
 	"$(BIN)/ruff" check .

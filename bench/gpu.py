@@ -1,0 +1,90 @@
+"""On a CUDA device: large encoders in bfloat16, and features on the device; nothing where there is none.
+
+The floor is one bfloat16 product with as many floating-point operations as the work's convolutions, products and
+attention have. WavLM's class in transformers knows no SDPA; HuBERT's takes it, for the same network without the bias.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from bench import loader
+from bench.case import Group, Settings
+from bench.forward import forward, their_forward
+from bench.networks import describe, encoder_config, write_encoder
+from bench.timing import FLOOR, Output, Side, Work, compare
+from bench.train_step import our_step, their_step
+
+_PRESETS = ("wavlm-large", "hubert-large")
+_ROUNDED, _ROUNDED_GRADIENTS = 0.1, 0.2  # bfloat16 on both sides
+_SIDE = 8192  # rows and columns of the product, enough to fill a device
+
+
+def groups(settings: Settings) -> Iterator[Group]:
+    """Forward and training step of each preset, then features of an epoch."""
+    if not torch.cuda.is_available():
+        return
+    share = 0.1 if settings.quick else 1.0
+    for preset in _PRESETS:
+        folder = settings.folder / preset
+        write_encoder(folder, encoder_config(preset, quick=settings.quick))
+        on_device: dict[str, Any] = {"folder": folder, "dtype": torch.bfloat16, "device": "cuda"}
+        works = (
+            ("forward", 16, forward, their_forward, _ROUNDED),
+            ("training step", 8, our_step, their_step, _ROUNDED_GRADIENTS),
+        )
+        for name, rows, ours, theirs, tolerance in works:
+            given = on_device | {"seconds": [15.0 * share] * rows}
+            sides = [
+                Side(name="speechkit", make=ours, arguments=given),
+                Side(name="transformers", make=theirs, arguments=given, tolerance=tolerance),
+                Side(name=FLOOR, make=one_product, arguments={"make": ours, "arguments": given}),
+            ]
+            what = f"{preset}, {name}, bfloat16 autocast, {describe(given['seconds'])}"
+            timings = compare(sides, settings.trials)
+            yield Group(what=what, timings=timings, audio_seconds=sum(given["seconds"]))
+    yield _features(settings)
+
+
+def _features(settings: Settings) -> Group:
+    """Speed perturbation and filter banks on the device, against workers that do it on CPUs."""
+    index = loader.record(settings.folder / "long", *((8, 1, 2) if settings.quick else (400, 2, 16)))
+    given = {"index": index, "batch_seconds": 200.0, "device": "cuda"}
+    cores = os.cpu_count() or 1
+    ours = [
+        Side(name=f"device loader, {n} workers", make=loader.our_features, arguments=given | {"workers": n})
+        for n in (4, 0)
+    ]
+    theirs = [
+        Side(
+            name=f"DataLoader and torchaudio, {n} workers",
+            make=loader.their_features,
+            arguments=given | {"workers": n},
+            tolerance=loader.CLOSE,
+        )
+        for n in sorted({max(1, cores // 2), cores})
+    ]
+    timings = compare([*ours, *theirs], settings.trials)
+    return Group(what=loader.WHAT, timings=timings, audio_seconds=loader.seconds_of(index))
+
+
+def one_product(make: Callable[..., Work], arguments: Mapping[str, Any]) -> Work:
+    """One product of as many operations as the work that `make` gives."""
+    work = make(**arguments)
+    with FlopCounterMode(display=False) as counter:
+        work()
+    del work
+    inner = max(1, round(counter.get_total_flops() / (2 * _SIDE**2)))
+    left = torch.ones(_SIDE, inner, dtype=torch.bfloat16, device="cuda")
+    right = torch.ones(inner, _SIDE, dtype=torch.bfloat16, device="cuda")
+
+    def product() -> Output:
+        torch.mm(left, right)
+        return []
+
+    return product
