@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import json
 import logging
@@ -22,7 +23,8 @@ from speechkit.errors import Busy, OutputError
 log = logging.getLogger(__name__)
 
 _CHUNK = 1 << 20
-_LEFT = re.compile(r"\.(?P<stem>.+)\.(?:tmp-\d+(?P<suffix>\.[^.]*)?|old-\d+)")  # the names that `whole` gives
+# the names that `whole` gives
+_LEFT = re.compile(r"\.(?P<stem>.+)\.(?:tmp-(?:[0-9a-f]+-)?\d+(?P<suffix>\.[^.]*)?|old-\d+)")
 _NEW_LOCK_SECONDS = 10.0  # a lock file without content is being written, or its writer died within a moment
 
 
@@ -38,7 +40,7 @@ def whole(path: str | Path) -> Iterator[Path]:
     """
     target = Path(path).resolve()
     refuse_special(target, path)
-    temporary = target.with_name(f".{target.stem}.tmp-{os.getpid()}{target.suffix}")
+    temporary = target.with_name(f".{target.stem}.tmp-{_host_digest()}-{os.getpid()}{target.suffix}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -57,6 +59,12 @@ def whole(path: str | Path) -> Iterator[Path]:
     except BaseException:
         remove(temporary)
         raise
+
+
+@functools.cache
+def _host_digest() -> str:
+    """Tells machines that write to one folder apart: in containers their processes have the same numbers."""
+    return hashlib.blake2b(socket.gethostname().encode(), digest_size=4).hexdigest()
 
 
 def refuse_special(target: Path, name: str | Path) -> None:

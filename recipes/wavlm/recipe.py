@@ -175,6 +175,7 @@ def unit_stages(iteration: Literal[1, 2], first: int, last: int) -> tuple[Stage[
             settings=lambda c: UnitStage(units=getattr(c, units), seed=c.seed),
             run=label_units,
             gpu=True,
+            pieces=True,
             when=when,
         ),
         Stage(

@@ -21,6 +21,7 @@ COMMANDS = {
     "run": ("speechkit.cli.run", "run the numbered stages of a recipe"),
     "data": ("speechkit.cli.data", "check, repair, divide and describe data directories"),
     "transcribe": ("speechkit.cli.transcribe", "turn recordings into text"),
+    "features": ("speechkit.cli.features", "compute filter banks, MFCC or the layers of an encoder"),
     "align": ("speechkit.cli.align", "find when each word of a text is spoken"),
     "eval": ("speechkit.cli.eval", "compare results with references"),
     "info": ("speechkit.cli.info", "describe an audio file or a model"),

@@ -17,8 +17,10 @@ from typing import Any
 from speechkit.cli.inputs import Input, Inputs
 from speechkit.errors import OutputError, UsageError, nearest
 from speechkit.files import left_of, lock, refuse_special, unwritable, write_text
+from speechkit.jobs import Shard
 
 RECORD = ".speechkit.jsonl"
+LOCK = ".speechkit.lock"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,6 +127,7 @@ class Outputs:
         settings: everything of the command that changes results.
         overwrite: whether what exists is replaced.
         resume: whether inputs that are done are skipped.
+        shard: this process's share of the inputs: others write to the same folder, each with a record of its own.
         record: entries of the folder's record by input.
     """
 
@@ -132,6 +135,7 @@ class Outputs:
     settings: dict[str, Any]
     overwrite: bool = False
     resume: bool = False
+    shard: Shard | None = None
     record: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @contextlib.contextmanager
@@ -149,10 +153,15 @@ class Outputs:
             yield
             return
         _make(folder)
-        with lock(folder / ".speechkit.lock", str(folder)):
-            self.record = _read_record(folder / RECORD)
+        with lock(folder / self._own(LOCK), str(folder)):
+            self.record = _read_records(folder)
             self._remove_leftovers(folder)
             yield
+
+    def _own(self, name: str) -> str:
+        """`.speechkit.2-of-7.jsonl` for `.speechkit.jsonl` of share 2 of 7."""
+        stem, _, ending = name.rpartition(".")
+        return f"{stem}.{self.shard.index}-of-{self.shard.count}.{ending}" if self.shard else name
 
     def _remove_leftovers(self, folder: Path) -> None:
         """Remove what a killed run had begun to write of the outputs in the record."""
@@ -244,7 +253,7 @@ class Outputs:
 
     def _append(self, entries: Sequence[dict[str, Any]]) -> None:
         assert self.target.folder is not None
-        path = self.target.folder / RECORD
+        path = self.target.folder / self._own(RECORD)
         try:
             with path.open("a", encoding="utf-8") as file:
                 file.write("".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries))
@@ -287,11 +296,14 @@ def _make(folder: Path) -> None:
         raise unwritable(folder, error) from error
 
 
-def _read_record(path: Path) -> dict[str, dict[str, Any]]:
-    record: dict[str, dict[str, Any]] = {}
-    if path.exists():
+def _read_records(folder: Path) -> dict[str, dict[str, Any]]:
+    """The last entry of every input; where several shares had it, one that is done."""
+    records: dict[str, dict[str, Any]] = {}
+    for path in sorted(folder.glob(f"{Path(RECORD).stem}*.jsonl")):
+        entries: dict[str, dict[str, Any]] = {}
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             with contextlib.suppress(ValueError, KeyError, TypeError):  # the last line of a killed run is torn
                 entry = json.loads(line)
-                record[entry["input"]] = entry
-    return record
+                entries[entry["input"]] = entry
+        records |= {name: e for name, e in entries.items() if name not in records or e["status"] == "done"}
+    return records

@@ -8,19 +8,17 @@ import re
 import shlex
 import signal
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from speechkit import config as configuration
-from speechkit.cli.model import positive
+from speechkit.cli.console import Console
+from speechkit.cli.shares import add_sharing_arguments
 from speechkit.errors import InputError, UsageError, nearest
 from speechkit.recipe import Places, Planned, Recipe, Report, Resources, Selection, execute, load, plan, show
 from speechkit.recipe.planning import no_stage, open_digests
 from speechkit.recipe.record import last_corpus_dir
-
-_LINE_SECONDS = 30.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     stages.add_argument(
         "--force-stage", type=_ranges, default=[], metavar="N", help="run afresh although nothing changed"
     )
-    stages.add_argument("--nj", type=positive, default=1, metavar="N", help="parallel jobs of a stage (default 1)")
+    add_sharing_arguments(stages, "parallel jobs of a stage")
     what = "processes of a training, one a GPU; 0: CPU only (default: one, on a GPU where there is one)"
     stages.add_argument("--ngpu", type=_count, metavar="N", help=what)
 
@@ -65,13 +63,15 @@ def run(args: argparse.Namespace) -> int:
     if args.list or args.dry_run or args.explain is not None:
         _show(args, recipe, config, places, selection)
         return 0
-    console = _Console(quiet=args.verbosity < 0)
+    console = Console(quiet=args.verbosity < 0)
     resources = Resources(
         nj=args.nj,
         device={None: "auto", 0: "cpu"}.get(args.ngpu, "cuda"),
         command=shlex.join(["speechkit", *sys.argv[1:]]),
         processes=args.ngpu or 1,
         follower=lambda number: _follower(args, places, number),
+        executor=args.executor,
+        shard=args.shard,
     )
     report = execute(recipe, config, places, selection, console, resources)
     if report.next_stage is not None:
@@ -201,55 +201,3 @@ def _count(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
     return int(text)
-
-
-class _Console:
-    """Tells on standard error how a run goes, and on standard output what came out."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        self._quiet = quiet
-
-    def line(self, text: str) -> None:
-        """Say what is happening."""
-        if not self._quiet:
-            print(text, file=sys.stderr, flush=True)
-
-    def result(self, text: str) -> None:
-        """Say what came out."""
-        print(text, flush=True)
-
-    def bar(self, label: str, unit: str) -> _Bar | _Lines:
-        """A bar on a terminal, else a line every half minute."""
-        if sys.stderr.isatty() and not self._quiet:
-            return _Bar(label, unit)
-        return _Lines(self, label, unit)
-
-
-class _Bar:
-    def __init__(self, label: str, unit: str) -> None:
-        from tqdm import tqdm
-
-        self._bar = tqdm(desc=label, unit=f" {unit}", leave=False, dynamic_ncols=True)
-
-    def update(self, done: int, total: int, text: str) -> None:
-        self._bar.total = total
-        self._bar.set_postfix_str(text, refresh=False)
-        self._bar.update(done - self._bar.n)
-
-    def close(self) -> None:
-        self._bar.close()
-
-
-class _Lines:
-    def __init__(self, console: _Console, label: str, unit: str) -> None:
-        self._console, self._label, self._unit = console, label, unit
-        self._printed = time.monotonic()
-
-    def update(self, done: int, total: int, text: str) -> None:
-        if time.monotonic() - self._printed >= _LINE_SECONDS:
-            self._printed = time.monotonic()
-            text = f", {text}" if text else ""
-            self._console.line(f"{self._label}: {self._unit} {done} of {total}{text}")
-
-    def close(self) -> None:
-        """Nothing is left open."""

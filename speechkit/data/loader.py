@@ -144,7 +144,7 @@ class Loader:
         self.labels = labels or {}
         self.workers = workers
         self.prefetch = prefetch
-        self.max_bad = max(_MIN_BAD, int(_BAD_SHARE * len(utterances))) if max_bad is None else max_bad
+        self.max_bad = bad_allowed(len(utterances)) if max_bad is None else max_bad
         self.bad_cuts = bad_cuts
         self.bad: dict[str, BadCut] = {}
         self.wait_seconds = 0.0
@@ -348,6 +348,11 @@ class Loader:
                 hint="speechkit data validate --check-audio full DIR names every damaged recording",
                 code="data.bad",
             )
+
+
+def bad_allowed(count: int) -> int:
+    """How many of so many utterances may be unreadable."""
+    return max(_MIN_BAD, int(_BAD_SHARE * count))
 
 
 def _use_one_core(thread: ThreadPoolExecutor) -> None:

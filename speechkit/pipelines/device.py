@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -21,7 +23,7 @@ DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 def choose_device(name: str = "auto") -> torch.device:
     """The device of that name; `auto` takes the first that works of CUDA, Apple's GPU and the CPU.
 
-    Of several processes on a machine each takes the GPU that LOCAL_RANK says.
+    Of several processes on a machine each takes the GPU that LOCAL_RANK says, in turns where there are more of them.
 
     Raises:
         UsageError: there is no such device.
@@ -51,9 +53,20 @@ def _own(device: torch.device) -> torch.device:
     """The GPU of this process, where none is named."""
     if str(device) != "cuda" or "LOCAL_RANK" not in os.environ:
         return device
-    device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    device = torch.device("cuda", int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
     torch.cuda.set_device(device)
     return device
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one core while the body runs: with another number of threads sums come out otherwise."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def choose_dtype(name: DtypeName, device: torch.device) -> torch.dtype:

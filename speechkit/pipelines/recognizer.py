@@ -5,7 +5,7 @@ B batch, T samples, F frames, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -51,6 +51,31 @@ class Piece:
     owner: int
     window: Window
     samples: Samples
+
+
+def windows(recording: Recording, settings: WindowSettings, owner: int = 0) -> Iterator[Piece]:
+    """The windows of a recording; none when it is shorter than one frame."""
+    for window, samples in cut(recording.pieces(), settings):
+        if len(samples) >= settings.field_samples:
+            yield Piece(owner=owner, window=window, samples=samples)
+
+
+def batches(pieces: Iterable[Piece], batch_samples: float) -> Iterator[list[Piece]]:
+    """Sort pieces by length, the longest first, into batches of so many samples with their padding."""
+    ordered = sorted(pieces, key=lambda piece: len(piece.samples), reverse=True)
+    while ordered:
+        size = max(1, int(batch_samples // len(ordered[0].samples)))
+        yield ordered[:size]
+        ordered = ordered[size:]
+
+
+def padded(batch: Sequence[Piece]) -> tuple[Tensor, Tensor]:
+    """The waves float32 `(B, T)` of a batch whose first piece is the longest, and their lengths int64 `(B,)`."""
+    lengths = torch.tensor([len(piece.samples) for piece in batch])
+    waves = torch.zeros(len(batch), int(lengths[0]))
+    for row, piece in zip(waves, batch, strict=True):
+        row[: len(piece.samples)] = torch.from_numpy(np.ascontiguousarray(piece.samples))
+    return waves, lengths
 
 
 class Recognizer:
@@ -111,9 +136,7 @@ class Recognizer:
 
     def pieces(self, recording: Recording, owner: int = 0) -> Iterator[Piece]:
         """The windows of a recording; none when it is shorter than one frame."""
-        for window, samples in cut(recording.pieces(), self.settings):
-            if len(samples) >= self.settings.field_samples:
-                yield Piece(owner=owner, window=window, samples=samples)
+        return windows(recording, self.settings, owner)
 
     def run(self, pieces: Sequence[Piece]) -> Iterator[list[tuple[Piece, Tensor]]]:
         """Give each piece the float32 logits `(F, V)` of its frames that count, on the device, batch by batch.
@@ -121,17 +144,11 @@ class Recognizer:
         Raises:
             ModelError: the device has too little memory for a batch.
         """
-        ordered = sorted(pieces, key=lambda piece: len(piece.samples), reverse=True)
-        while ordered:
-            size = max(1, int(self.batch_samples // len(ordered[0].samples)))
-            batch, ordered = ordered[:size], ordered[size:]
+        for batch in batches(pieces, self.batch_samples):
             yield list(zip(batch, self._logits(batch), strict=True))
 
     def _logits(self, batch: Sequence[Piece]) -> list[Tensor]:
-        lengths = torch.tensor([len(piece.samples) for piece in batch])
-        waves = torch.zeros(len(batch), int(lengths[0]))
-        for row, piece in zip(waves, batch, strict=True):
-            row[: len(piece.samples)] = torch.from_numpy(np.ascontiguousarray(piece.samples))
+        waves, lengths = padded(batch)
         try:
             with (
                 torch.inference_mode(),

@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from speechkit.jobs import Work, run_jobs
+from speechkit.errors import SpeechkitError
+from speechkit.jobs import Done, Executor, Piece, Shard, Walk, Work, run_jobs
 
 Unit = TypeVar("Unit")
 Result = TypeVar("Result")
@@ -78,6 +79,20 @@ class Progress:
         self._write()
 
 
+class ShareDone(Exception):
+    """A process has done its share of a stage; the rest of the stage is not for it.
+
+    Args:
+        left: pieces that others have yet to compute; none in a training.
+        pieces: how many there are.
+    """
+
+    def __init__(self, left: int = 0, pieces: int = 0) -> None:
+        super().__init__(f"{left} of {pieces} pieces are left")
+        self.left = left
+        self.pieces = pieces
+
+
 def named(inputs: Mapping[str, Path], kind: str) -> dict[str, Path]:
     """Those of the inputs that are declared as `KIND NAME`, by NAME."""
     return {n.removeprefix(f"{kind} "): path for n, path in inputs.items() if n.startswith(f"{kind} ")}
@@ -102,6 +117,10 @@ class Context:
         console: what the user sees.
         note: says how far the stage is, for its record.
         should_stop: true once the user or the scheduler wants the run to end.
+        key: of everything that the stage depends on.
+        pieces: the folder of what `walk` makes, which stays until the stage is done.
+        executor: where `map` and `walk` run: processes of this machine, or Ray.
+        shard: the share of `walk` that is this process's, where others do the rest.
     """
 
     inputs: Mapping[str, Path]
@@ -117,6 +136,10 @@ class Context:
     console: Console
     note: Callable[[str], None]
     should_stop: Callable[[], bool]
+    key: str = ""
+    pieces: Path | None = None
+    executor: Executor = "local"
+    shard: Shard | None = None
 
     def named(self, kind: str) -> dict[str, Path]:
         """The inputs that are declared as `KIND NAME`, by NAME."""
@@ -135,10 +158,48 @@ class Context:
                 function,
                 units,
                 nj=nj or self.nj,
+                executor=self.executor,
                 log_file=self.log_file,
                 progress=progress.update,
                 should_stop=self.should_stop,
             )
+
+    def walk(
+        self, compute: Callable[[Piece[Unit], Path], dict[str, Any]], pieces: Sequence[Piece[Unit]], suffix: str
+    ) -> list[tuple[Path, Done]]:
+        """Compute every piece of a corpus once, whatever was interrupted before; see `jobs.Walk`.
+
+        Only for a stage that declares `pieces`.
+
+        Args:
+            compute: writes the output of a piece. It goes to other processes.
+            pieces: of the corpus; the results do not depend on who computes them.
+            suffix: of the outputs.
+
+        Returns:
+            The output of every piece and what is known of it, in the order of the pieces.
+
+        Raises:
+            ShareDone: the pieces of `shard` are computed; the rest of the stage is not for this process.
+        """
+        assert self.pieces is not None
+        walk = Walk(compute=compute, folder=self.pieces, suffix=suffix, settings=self.key)
+        with self.progress(len(pieces), "piece") as progress:
+            left = walk.run(
+                pieces,
+                self.shard,
+                nj=self.nj,
+                executor=self.executor,
+                gpu=self.device != "cpu",
+                log_file=self.log_file,
+                progress=progress.update,
+                should_stop=self.should_stop,
+            )
+        if self.shard:
+            raise ShareDone(left=len(left), pieces=len(pieces))
+        if left:
+            raise SpeechkitError(f"{len(left)} pieces are gone again", hint="run the stage again", code="recipe.pieces")
+        return [(walk.output(piece), done) for piece in pieces if (done := walk.done(piece))]
 
     def say(self, text: str) -> None:
         """Tell the user a result, on the console and in the log."""

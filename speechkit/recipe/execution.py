@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 from speechkit import config as configuration
 from speechkit import files
-from speechkit.errors import InputError, OutputError, SpeechkitError, UsageError, first_line
-from speechkit.jobs import Interrupted
+from speechkit.errors import Busy, InputError, OutputError, SpeechkitError, UsageError, first_line
+from speechkit.jobs import Executor, Interrupted, Shard
 from speechkit.recipe import record as records
 from speechkit.recipe.context import Console, Context
 from speechkit.recipe.environment import environment
@@ -24,6 +24,7 @@ from speechkit.recipe.places import Places, in_exp
 from speechkit.recipe.planning import LOCK, Planned, Selection, empty, open_digests, plan
 from speechkit.recipe.processes import Follower, beside, follow, rank, started_together, the_training
 from speechkit.recipe.record import Record
+from speechkit.recipe.shares import compute_share, in_pieces
 from speechkit.recipe.signals import StopSignals
 from speechkit.recipe.stage import Recipe
 
@@ -59,6 +60,8 @@ class Resources:
         command: the command line, for the records.
         processes: of a training stage.
         follower: the command of those processes other than this one, by the number of the stage.
+        executor: where the jobs of a stage run.
+        shard: the share of a stage in pieces that is computed here; None: all of it.
     """
 
     nj: int = 1
@@ -66,6 +69,8 @@ class Resources:
     command: str = ""
     processes: int = 1
     follower: Follower = lambda number: ()  # noqa: ARG005
+    executor: Executor = "local"
+    shard: Shard | None = None
 
 
 def execute(
@@ -93,7 +98,11 @@ def execute(
         StageFailed: a stage raised an error.
     """
     selection.check(recipe)
-    if started_together():
+    if resources.shard is not None:
+        unfinished = _share(recipe, config, places, selection, console, resources, resources.shard)
+        if unfinished is not None:
+            return unfinished
+    elif started_together():
         stage = the_training([s for s in recipe.stages if selection.includes(s)])
         if rank():
             received = follow(stage, config, places, resources.device, resources.command)
@@ -104,8 +113,47 @@ def execute(
             places.exp.mkdir(parents=True)
         except OSError as error:
             raise files.unwritable(places.exp, error) from error
-    with files.lock(places.exp / LOCK, places.shown("exp")), StopSignals(console.line) as signals:
-        return _Run(recipe, config, places, selection, console, resources, signals).run()
+    try:
+        with files.lock(places.exp / LOCK, places.shown("exp")), StopSignals(console.line) as signals:
+            return _Run(recipe, config, places, selection, console, resources, signals).run()
+    except Busy:
+        if resources.shard is None:
+            raise
+        console.line("another process puts the pieces together")
+        return Report(ran=(), signal=None, next_stage=None)
+
+
+def _share(
+    recipe: Recipe,
+    config: Any,
+    places: Places,
+    selection: Selection,
+    console: Console,
+    resources: Resources,
+    shard: Shard,
+) -> Report | None:
+    """Compute a shard of a stage; None when no piece of it is left, so that the stage can be run."""
+    planned = plan(recipe, config, places, selection)
+    this = in_pieces(recipe, planned)
+    if not this.runs:
+        return None
+    if this.needs_force:
+        raise _begun_otherwise([this], places)
+    _refuse_missing(planned)
+    left, received = compute_share(
+        this,
+        config,
+        places,
+        console,
+        shard,
+        resources.command,
+        nj=resources.nj,
+        executor=resources.executor,
+        device=resources.device if this.stage.gpu else "cpu",
+    )
+    if left and not in_pieces(recipe, plan(recipe, config, places, selection)).runs:
+        return None  # another process has put them together in the meantime
+    return Report(ran=(), signal=received, next_stage=None) if left else None
 
 
 class _Run:
@@ -246,6 +294,8 @@ class _Run:
         self.digests.forget()
         digests = {n: self.digests.digest(self.places.path(o)) or "" for n, o in this.outputs.items()}
         attempt.write("done", outputs=digests)
+        if stage.pieces:
+            files.remove(self.places.pieces(stage))
         self.console.line(f"{stage}: done in {duration(attempt.seconds)}")
         return True
 
@@ -266,6 +316,9 @@ class _Run:
                 console=self.console,
                 note=attempt.remember,
                 should_stop=self.signals.stopping if work is not None else lambda: False,
+                key=this.key,
+                pieces=self.places.pieces(this.stage),
+                executor=self.resources.executor,
             )
             context.remove_scratch()  # of a run that was killed
             try:

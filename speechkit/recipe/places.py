@@ -63,6 +63,10 @@ class Places:
         """The formatted pattern of a stage's work folder."""
         return None if stage.work is None else self._format(stage.work, config)
 
+    def pieces(self, stage: Stage[Any, Any]) -> Path:
+        """The folder of what a stage that works in pieces has computed."""
+        return self.exp / ".pieces" / stage.label
+
     def _format(self, pattern: str, config: Any) -> str:
         values: Mapping[str, Any] = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
         try:

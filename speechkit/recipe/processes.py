@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from speechkit.errors import SpeechkitError, UsageError
-from speechkit.recipe.context import Bar, Context
+from speechkit.recipe.context import Bar, Context, ShareDone
 from speechkit.recipe.environment import environment
 from speechkit.recipe.logs import stage_log
 from speechkit.recipe.places import Places
@@ -25,10 +25,6 @@ from speechkit.recipe.signals import StopSignals
 from speechkit.recipe.stage import Stage
 
 _WAIT_SECONDS = 60.0
-
-
-class ShareDone(Exception):
-    """A process other than 0 has trained; the rest of the stage is not for it."""
 
 
 def rank() -> int:
@@ -92,41 +88,60 @@ def the_training(stages: Sequence[Stage[Any, Any]]) -> Stage[Any, Any]:
 
 def follow(stage: Stage[Any, Any], config: Any, places: Places, device: str, command: str) -> int | None:
     """Take part in a training as a process other than 0; gives the signal that ended it, if one did."""
-    log_file = places.exp / "log" / f"{stage.label}.process{rank()}.log"
+    name = f"process{rank()}"
+    with taking_part(stage, config, places, name, command, device=device) as (context, signals):
+        try:
+            stage.run(context, stage.settings(config))
+        except ShareDone:
+            context.log.info("the share of process %d is done", rank())
+        return signals.received
+
+
+@contextmanager
+def taking_part(
+    stage: Stage[Any, Any], config: Any, places: Places, name: str, command: str, **known: Any
+) -> Iterator[tuple[Context, StopSignals]]:
+    """The context of a process that helps with a stage: its outputs go nowhere, and its log has a name of its own.
+
+    Args:
+        stage: which.
+        config: of the recipe.
+        places: the folders.
+        name: of the process.
+        command: for the log.
+        known: fields of the context that are not those of a silent process with one job.
+    """
+    log_file = places.exp / "log" / f"{stage.label}.{name}.log"
     with (
         StopSignals(lambda text: None) as signals,  # noqa: ARG005
         tempfile.TemporaryDirectory() as nowhere,
         stage_log(log_file, command, environment()) as log,
     ):
         signals.gentle = True
-        context = Context(
-            inputs={n: places.path(i.path) for n, i in places.inputs(stage, config).items() if i.path},
-            outputs={n: Path(nowhere) / str(number) for number, n in enumerate(places.outputs(stage, config))},
-            work=places.path(places.work(stage, config) or ""),
-            exp=places.exp,
-            egs=places.egs,
-            corpus_dir=places.corpus_dir,
-            device=device,
-            nj=1,
-            log=log,
-            log_file=log_file,
-            console=_Silence(),
-            note=_nothing,
-            should_stop=signals.stopping,
-        )
-        try:
-            stage.run(context, stage.settings(config))
-        except ShareDone:
-            log.info("the share of process %d is done", rank())
-        return signals.received
+        work = places.work(stage, config)
+        usual: dict[str, Any] = {
+            "inputs": {n: places.path(i.path) for n, i in places.inputs(stage, config).items() if i.path},
+            "outputs": {n: Path(nowhere) / str(number) for number, n in enumerate(places.outputs(stage, config))},
+            "work": None if work is None else places.path(work),
+            "exp": places.exp,
+            "egs": places.egs,
+            "corpus_dir": places.corpus_dir,
+            "nj": 1,
+            "log": log,
+            "log_file": log_file,
+            "console": _Silence(),
+            "note": _nothing,
+            "should_stop": signals.stopping,
+        }
+        yield Context(**(usual | known)), signals
 
 
 def _nothing(text: str) -> None:
-    """Process 0 notes how far the stage is."""
+    """Whoever has the stage notes how far it is."""
 
 
 class _Silence:
-    """A console for processes other than 0, which have nothing to tell."""
+    """A console for processes that have nothing to tell."""
 
     def line(self, text: str) -> None:
         """Nothing."""

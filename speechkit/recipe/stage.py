@@ -55,6 +55,7 @@ class Stage(Generic[C, S]):
         when: it is skipped where this is false.
         work: pattern of a folder that survives interruption, and from which the next run continues if nothing that is
             declared has changed.
+        pieces: it works through `Context.walk`, so that several machines can share it (`--shard`).
         batches: of a training: its loader, made from inputs and settings as `run` makes it, but on the CPU; for
             `speechkit data why`.
     """
@@ -70,6 +71,7 @@ class Stage(Generic[C, S]):
     gpu: bool = False
     when: Callable[[C], bool] | None = None
     work: str | None = None
+    pieces: bool = False
     batches: Callable[[Mapping[str, Path], S], Any] | None = None
 
     @property

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from speechkit.jobs import Interrupted
-from speechkit.recipe.context import Context
-from speechkit.recipe.processes import ShareDone, rank
+from speechkit.recipe.context import Context, ShareDone
+from speechkit.recipe.processes import rank
 from speechkit.train.settings import TrainSettings
 
 if TYPE_CHECKING:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +14,17 @@ from speechkit.config import check_ranges
 from speechkit.data.utterance import Utterance
 from speechkit.errors import InputError
 from speechkit.files import whole
+from speechkit.jobs import Piece, cut
 from speechkit.recipe.context import Context
 from speechkit.stages.corpus import read_lists
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
+
+    from speechkit.tokenizers.kmeans import KMeans
+
+PIECE_SECONDS = 600.0  # of a corpus, labelled at a time
 
 _BATCH_SECONDS = 120.0
 
@@ -81,25 +88,19 @@ class FeatureReader:
     """
 
     def __init__(self, settings: UnitStage, encoder: Path | None, device: str) -> None:
-        from speechkit.models import load
-        from speechkit.pipelines.device import choose_device
+        from speechkit.pipelines.features import FeatureExtractor, FeatureSettings
 
-        self.settings, self.seed = settings.units, settings.seed
-        self.device = choose_device(device)
-        model = load(encoder, device=str(self.device)).eval() if encoder else None
-        self.encoder: Any = getattr(model, "encoder", model)
-
-    @property
-    def sample_rate(self) -> int:
-        """Of the audio that features are made of, in Hz."""
-        rate: int = self.encoder.config.sample_rate if self.encoder else 16000
-        return rate
+        layers, shift = (settings.units.layer,), settings.units.frame_shift_ms
+        features = FeatureSettings(kind="layers" if encoder else "mfcc", layers=layers, frame_shift_ms=shift)
+        self.extractor = FeatureExtractor(features, encoder, device=device)
+        self.device = self.extractor.device
+        self.seed = settings.seed
+        self.bad = 0  # utterances that could not be read and count as silence
 
     @property
     def label_rate(self) -> float:
         """Frames a second."""
-        rate: float = self.encoder.frame_rate if self.encoder else 1000 / self.settings.frame_shift_ms
-        return rate
+        return self.extractor.frame_rate
 
     def read(self, utterances: Sequence[Utterance]) -> Iterator[Frames]:
         """The frames of all utterances, each once, always in the same order."""
@@ -111,25 +112,19 @@ class FeatureReader:
         from speechkit.nn.lengths import valid_frames
 
         packing = PlanSettings(batch_seconds=_BATCH_SECONDS)
-        plan = plan_utterances(utterances, self.sample_rate, packing, seed=self.seed)
-        eps = self.encoder.config.waveform_eps if self.encoder else None
+        rate, eps = self.extractor.sample_rate, self.extractor.waveform_eps
+        plan = plan_utterances(utterances, rate, packing, seed=self.seed)
         transforms = [] if eps is None else [Normalize(eps=eps)]
-        loader = Loader(utterances, plan, transforms, sample_rate=self.sample_rate, device=self.device)
+        loader = Loader(utterances, plan, transforms, sample_rate=rate, device=self.device)
         with torch.inference_mode():
             for batch in loader.once():
                 assert batch.waves is not None
                 assert batch.lengths is not None
-                features, lengths = self._compute(batch.waves, batch.lengths)
+                named, lengths = self.extractor(batch.waves, batch.lengths)
+                (features,) = named.values()
                 valid = valid_frames(lengths.to(features.device), features.shape[1])
                 yield Frames(ids=batch.ids, counts=lengths.tolist(), features=features[valid])
-
-    def _compute(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        from speechkit.audio.mfcc import hubert_mfcc
-
-        if self.encoder is None:
-            return hubert_mfcc(waves, lengths, frame_shift_ms=self.settings.frame_shift_ms)
-        states = self.encoder(waves, lengths, last_layer=self.settings.layer)
-        return states.output, states.lengths
+        self.bad = len(loader.bad)
 
 
 def learn_units(context: Context, settings: UnitStage) -> None:
@@ -149,20 +144,84 @@ def learn_units(context: Context, settings: UnitStage) -> None:
 
 
 def label_units(context: Context, settings: UnitStage) -> None:
-    """Write the unit of every frame of the inputs `lists …`: a line `id unit unit …` for each utterance."""
+    """Write the unit of every frame of the inputs `lists …`: a line `id unit unit …` for each utterance.
+
+    Raises:
+        InputError: too many utterances cannot be read.
+    """
+    from speechkit.data.loader import bad_allowed
+
+    utterances = sorted(read_lists(context.named("lists").values()), key=lambda u: u.id)
+    pieces = cut(utterances, lambda u: u.duration_s, PIECE_SECONDS)
+    label = _Labels(
+        settings=settings,
+        encoder=context.inputs.get("encoder"),
+        kmeans=context.inputs["kmeans"],
+        device=context.device,
+        key=context.key,
+    )
+    try:
+        labelled = context.walk(label, pieces, ".units")
+    finally:
+        _open.cache_clear()  # what this process loaded
+    bad = sum(done.facts["bad"] for _, done in labelled)
+    if bad > bad_allowed(len(utterances)):
+        raise InputError(
+            f"{bad} of {len(utterances)} utterances cannot be read, at most {bad_allowed(len(utterances))} may be",
+            hint="speechkit data validate --check-audio full DIR names every damaged recording",
+            code="data.bad",
+        )
+    _join([path for path, _ in labelled], context.outputs["units"])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Labels:
+    """Writes the units of a piece of a corpus.
+
+    Attributes:
+        settings: of the units.
+        encoder: None: MFCC.
+        kmeans: its folder.
+        device: where to compute.
+        key: of all that it depends on, so that what was loaded under another one is not used.
+    """
+
+    settings: UnitStage
+    encoder: Path | None
+    kmeans: Path
+    device: str
+    key: str
+
+    def __call__(self, piece: Piece[Utterance], output: Path) -> dict[str, int]:
+        from speechkit.pipelines.device import one_thread
+
+        reader, kmeans = _open(self)
+        units: dict[str, NDArray[Any]] = {}
+        with one_thread():
+            for frames in reader.read(piece.items):
+                rows = kmeans.labels(frames.features).cpu().split(frames.counts)
+                units |= {id: row.numpy() for id, row in zip(frames.ids, rows, strict=True)}
+        write_units(output, units, reader.label_rate)
+        return {"utterances": len(units), "frames": sum(map(len, units.values())), "bad": reader.bad}
+
+
+@functools.lru_cache(maxsize=1)
+def _open(work: _Labels) -> tuple[FeatureReader, KMeans]:
+    """Load the networks once in each process."""
     from speechkit.tokenizers.kmeans import KMeans
 
-    reader = FeatureReader(settings, context.inputs.get("encoder"), context.device)
-    kmeans = KMeans.load(context.inputs["kmeans"], reader.device)
-    utterances = read_lists(context.named("lists").values())
-    units: dict[str, NDArray[Any]] = {}
-    with context.progress(len(utterances), "utterance") as progress:
-        for frames in reader.read(utterances):
-            labels = kmeans.labels(frames.features).cpu()
-            rows = [row.numpy() for row in labels.split(frames.counts)]
-            units |= dict(zip(frames.ids, rows, strict=True))
-            progress.advance(len(rows))
-    write_units(context.outputs["units"], units, reader.label_rate)
+    reader = FeatureReader(work.settings, work.encoder, work.device)
+    return reader, KMeans.load(work.kmeans, reader.device)
+
+
+def _join(parts: Sequence[Path], path: Path) -> None:
+    """Join files of units, each sorted by id and before the next, to one."""
+    with whole(path) as temporary, temporary.open("wb") as joined:
+        for number, part in enumerate(parts):
+            with part.open("rb") as file:
+                rate = file.readline()
+                joined.write(b"" if number else rate)
+                shutil.copyfileobj(file, joined)
 
 
 def write_units(path: Path, units: dict[str, NDArray[Any]], rate: float) -> None:

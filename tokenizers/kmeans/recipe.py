@@ -138,6 +138,7 @@ RECIPE = Recipe(
             settings=source,
             run=label,
             gpu=True,
+            pieces=True,
         ),
         score_units(number=33, sets=all_sets),
         report_units(number=35, features=features),

@@ -166,7 +166,7 @@ def write_ark(
     *,
     scp: str | Path | None = None,
     compression_method: int | None = None,
-) -> None:
+) -> dict[str, int]:
     """Write matrices, vectors and int32 vectors, whole or not at all.
 
     Args:
@@ -174,17 +174,21 @@ def write_ark(
         items: keys and arrays: float32 or float64 `(F, D)` or `(D,)`, int32 `(F,)`.
         scp: where to list them; the archive is named there as given.
         compression_method: Kaldi's number (2 CM, 3 CM2, 5 and 7 CM3); None stores exactly.
+
+    Returns:
+        The byte at which each object begins.
     """
-    places: dict[str, str] = {}
+    offsets: dict[str, int] = {}
     with whole(path) as temporary, temporary.open("wb") as file:
         for key, array in items:
-            if key.split() != [key] or key in places:
+            if key.split() != [key] or key in offsets:
                 raise ValueError(f"{path}: {key!r} cannot be a key or is there already")
             file.write(key.encode("utf-8") + b" ")
-            places[key] = f"{path}:{file.tell()}"
+            offsets[key] = file.tell()
             matio.write_array(file, array, compression_method=compression_method)
     if scp is not None:
-        write_table(scp, places)
+        write_table(scp, {key: f"{path}:{offset}" for key, offset in offsets.items()})
+    return offsets
 
 
 def _open(path: str | Path) -> BinaryIO:
