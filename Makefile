@@ -8,7 +8,7 @@ venv: .venv/installed
 
 .venv/installed: setup.cfg constraints.txt
 	$(PYTHON) -m venv .venv
-	"$(BIN)/python" -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev,lm,phonemize]'
+	"$(BIN)/python" -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev,lm,phonemize,tensorboard]'
 	touch $@
 
 demo: venv

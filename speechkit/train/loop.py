@@ -102,7 +102,7 @@ def train(
     0 alone validates, writes and reports; all of them end with the same weights.
 
     Written to `out`: `checkpoints/` to continue from, `weights/step-NNNNNNNN.safetensors` (the best and the newest, the
-    averaged ones where there is an average), `metrics.jsonl`.
+    averaged ones where there is an average), `metrics.jsonl` and the same for TensorBoard where that is installed.
 
     Args:
         model: on its device, with its initial weights.
@@ -234,6 +234,8 @@ class _Loop:
             if stop:
                 break
             started, waited = time.perf_counter(), wait_now
+        if self.metrics:
+            self.metrics.close()
         return self._result()
 
     def _step(self, step: Step) -> Update:
