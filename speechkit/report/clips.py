@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -24,6 +25,7 @@ MAX_CLIPS = 10
 MAX_SECONDS = 25.0
 
 _RATE = 16_000
+_LEAST_SAMPLES = 400  # a frame
 _MAX_FRAMES = 600  # of a picture; more would not be seen
 
 
@@ -43,6 +45,7 @@ class Clip:
 def clip(samples: NDArray[Any], rate: int, words: Sequence[Span]) -> Clip:
     """The first 25 s of an utterance: float `(T,)` at any rate."""
     start = resample_array(samples[: round(MAX_SECONDS * rate)], rate, _RATE)
+    start = np.pad(start, (0, max(0, _LEAST_SAMPLES - len(start))))
     return Clip(samples=start, words=[word for word in words if word.start < MAX_SECONDS])
 
 
