@@ -19,7 +19,8 @@ from speechkit.checkpoints.weights import write_safetensors
 from speechkit.errors import SpeechkitError, UsageError
 from speechkit.files import remove, whole
 from speechkit.objectives.objective import Objective
-from speechkit.train.allocator import tune_memory
+from speechkit.train.allocator import release_memory, tune_memory
+from speechkit.train.encoders import prepare_encoders
 from speechkit.train.monitor import Metrics, Window, line, memory_mib, validation_line
 from speechkit.train.optimizer import Optimizer, RunningAverage, freeze, freeze_for
 from speechkit.train.precision import choose_dtype
@@ -144,6 +145,7 @@ class _Loop:
         self.device = next(model.parameters()).device
         self.world = join(self.device)
         self.world.check(loader.micro_batches)
+        prepare_encoders(model, settings)
         freeze(model, settings)
         self.optimizer = Optimizer(model, settings)
         self.average = RunningAverage(model, settings.ema) if settings.ema else None
@@ -360,6 +362,7 @@ class _Loop:
         if self.average:
             tensors["average"] = self.average.weights
         save_checkpoint(self.out / "checkpoints", self.state, tensors)
+        release_memory()
 
     def _result(self) -> TrainResult:
         state, best = self.state, self._best()[: self.settings.keep_best]
