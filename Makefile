@@ -8,7 +8,7 @@ venv: .venv/installed
 
 .venv/installed: setup.cfg constraints.txt
 	$(PYTHON) -m venv .venv
-	"$(BIN)/python" -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev,bench,lm,phonemize,ray]'
+	"$(BIN)/python" -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev,bench,lm,phonemize,ray,tensorboard]'
 	touch $@
 
 demo: venv

@@ -231,6 +231,11 @@ def trainings(c: WavLMRecipe) -> list[str]:
     return [name for name, wanted in done.items() if wanted]
 
 
+def units(c: WavLMRecipe) -> list[str]:
+    """The units that are learned."""
+    return [name.replace("pretrain", "units") for name in trainings(c) if name != "finetune"]
+
+
 def lists(c: WavLMRecipe) -> dict[str, str]:
     """What the report describes."""
     pretraining = {f"{s} (pre-training)": f"exp/lists/pretrain/{s}.jsonl" for s in pretraining_sets(c)}
@@ -304,7 +309,7 @@ RECIPE = Recipe(
             gpu=True,
         ),
         score(number=33),
-        report(number=35, trainings=trainings, lists=lists),
+        report(number=35, trainings=trainings, units=units, lists=lists),
         publish(number=36),
     ),
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from speechkit.nn.encoder_config import EncoderConfig
 from speechkit.nn.layer import EncoderLayer
@@ -11,11 +13,16 @@ from speechkit.nn.positions import ConvPositions, RelativeBias
 
 
 class Encoder(nn.Module):
-    """Positional convolution and Transformer layers; the relative position bias is made once for all layers."""
+    """Positional convolution and Transformer layers; the relative position bias is made once for all layers.
+
+    Attributes:
+        recompute: in training, keep only the input of each layer and compute the rest again on the way back.
+    """
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
+        self.recompute = False
         self.positions = ConvPositions(config.dim, config.position_kernel, config.position_groups)
         self.norm = nn.LayerNorm(config.dim)
         self.dropout = nn.Dropout(config.dropout)
@@ -72,11 +79,16 @@ class Encoder(nn.Module):
         states = [x]
         bias = None if self.relative_bias is None else self.relative_bias(x.shape[1])
         for number, layer in enumerate(self.layers[:last_layer]):
-            x = x if number in dropped_layers else layer(x, bias, valid)
+            x = x if number in dropped_layers else self._run(layer, x, bias, valid)
             states.append(x)
         if self.config.norm == "pre" and last_layer is None:
             x = self.norm(x)
         return x, states if layers else []
+
+    def _run(self, layer: nn.Module, x: Tensor, bias: Tensor | None, valid: Tensor | None) -> Tensor:
+        if self.recompute and torch.is_grad_enabled():
+            return checkpoint(layer, x, bias, valid, use_reentrant=False)
+        return layer(x, bias, valid)
 
     def _check(self, last_layer: int | None, dropped_layers: frozenset[int]) -> None:
         if last_layer is not None and not 0 <= last_layer <= len(self.layers):

@@ -9,6 +9,11 @@ from contextlib import contextmanager
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from speechkit.metrics.units import Span
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -54,6 +59,42 @@ def histogram(title: str, values: Sequence[float], unit: str) -> str:
         return _image(figure, f"{title}: histogram")
 
 
+def frequencies(title: str, shares: NDArray[Any], unit: str) -> str:
+    """How much of the whole each of several things is, the largest first; an `<img>` element."""
+    with _figure(height=2.0) as figure:
+        axes = figure.add_subplot(title=title, xlabel=unit)
+        axes.stairs(np.sort(shares)[::-1], fill=True, color=_COLORS[0])
+        axes.set_xlim(0, len(shares))
+        return _image(figure, f"{title}, sorted")
+
+
+def spectrogram(features: NDArray[Any], seconds: float, words: Sequence[Span], wrong: Sequence[bool]) -> str:
+    """A log-mel spectrogram `(F, D)` under the words at their times; an `<img>` element.
+
+    Args:
+        features: log energies.
+        seconds: that they cover.
+        words: with their times.
+        wrong: for each of the words, whether to draw it in another color.
+    """
+    low, high = np.percentile(features, [5, 99.5])
+    with _figure(height=1.9, width=8.4) as figure:
+        axes = figure.add_subplot(xlabel="seconds", yticks=[])
+        extent = (0.0, seconds, 0.0, 1.0)
+        axes.imshow(
+            features.T, origin="lower", aspect="auto", extent=extent, cmap="Greys", vmin=low, vmax=high,
+            interpolation="none",
+        )  # fmt: skip
+        axes.spines[:].set_visible(False)
+        for word, bad in zip(words, wrong, strict=False):
+            color = _COLORS[1] if bad else _COLORS[0]
+            axes.axvspan(word.start, max(word.end, word.start + seconds / 500), color=color, alpha=0.25, linewidth=0)
+            axes.text(
+                word.start, 1.02, word.label, color=color, rotation=40, fontsize=8, rotation_mode="anchor",
+            )  # fmt: skip
+        return _image(figure, "spectrogram with what was recognized")
+
+
 def thinned(line: Curve) -> Curve:
     """At most `MAX_POINTS` of the points, evenly, the last one among them."""
     stride = -(-len(line) // MAX_POINTS)
@@ -61,12 +102,12 @@ def thinned(line: Curve) -> Curve:
 
 
 @contextmanager
-def _figure(height: float) -> Iterator[Figure]:
+def _figure(height: float, width: float = 4.2) -> Iterator[Figure]:
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(_STYLE):
-        yield Figure(figsize=(4.2, height), layout="constrained")
+        yield Figure(figsize=(width, height), layout="constrained")
 
 
 def _image(figure: Figure, description: str) -> str:

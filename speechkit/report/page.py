@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from speechkit.metrics.wer import Pair, Score
-from speechkit.report.charts import curves, histogram
+import numpy as np
+from numpy.typing import NDArray
+
+from speechkit.metrics.units import entropy
+from speechkit.report.charts import curves, frequencies, histogram
+from speechkit.report.decoded import Decoded, decoded
+from speechkit.report.elements import folded, section, side_by_side, table
 from speechkit.report.results import NAMES, Entry, Row, comparisons, percent, score_cells
 from speechkit.report.style import CSS
-
-WORST = 20
-CONFUSIONS = 20
 
 # values of metrics.jsonl that are told in the table of rates; the others are drawn
 _RATES = {
@@ -59,6 +61,19 @@ class DataSet:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Units:
+    """Hidden units.
+
+    Attributes:
+        name: theirs.
+        counts: how often each occurs, int64 `(K,)`.
+    """
+
+    name: str
+    counts: NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Page:
     """What a report tells.
 
@@ -66,6 +81,8 @@ class Page:
         title: the recipe and the corpus.
         entry: scores, environment, model and commands.
         trainings: in their order.
+        decoded: what is known of the utterances of decoded sets, by the name of the set.
+        units: in their order.
         sets: of data.
         dropped: utterances that were left out: id, why, and of which list.
         config: the resolved settings, nested.
@@ -75,6 +92,8 @@ class Page:
     title: str
     entry: Entry
     trainings: Sequence[Training] = ()
+    decoded: Mapping[str, Decoded] = field(default_factory=dict)
+    units: Sequence[Units] = ()
     sets: Sequence[DataSet] = ()
     dropped: Sequence[Sequence[str]] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -91,12 +110,16 @@ def html(page: Page) -> str:
     entry = page.entry
     body = [
         f"<header><h1>{escape(page.title)}</h1><p>{escape(entry.tag)} · {escape(entry.date)}</p></header>",
-        _section("Scores", _cards(entry.rows), _scores(entry.rows)),
-        *(_section(f"Training: {training.name}", _curves(training), _rates(training)) for training in page.trainings),
-        *(_section(f"Decoded: {row.dataset}", _worst(row.score), _confusions(row.score)) for row in _by_words(entry)),
-        _section("Data", *_data(page.sets, page.dropped)),
-        _section("Run", _pairs(entry.model), _pairs(entry.environment), _commands(entry.commands)),
-        _section("Settings", _settings(page.config, page.defaults)),
+        section("Scores", _cards(entry.rows), _scores(entry.rows)),
+        *(section(f"Training: {training.name}", _curves(training), _rates(training)) for training in page.trainings),
+        *(
+            section(f"Decoded: {row.dataset}", *decoded(row.score, page.decoded.get(row.dataset, Decoded())))
+            for row in _by_words(entry)
+        ),
+        section("Units", *_units(page.units)),
+        section("Data", *_data(page.sets, page.dropped)),
+        section("Run", _pairs(entry.model), _pairs(entry.environment), _commands(entry.commands)),
+        section("Settings", _settings(page.config, page.defaults)),
     ]
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(page.title)}</title>'
@@ -117,18 +140,6 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return found
 
 
-def _section(title: str, *parts: str) -> str:
-    content = "\n".join(part for part in parts if part)
-    return f"<section><h2>{escape(title)}</h2>\n{content}\n</section>" if content else ""
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Cells are text; those after the first are set right."""
-    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>\n" for row in rows)
-    top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    return f"<table><thead><tr>{top}</tr></thead><tbody>\n{body}</tbody></table>" if body else ""
-
-
 def _by_words(entry: Entry) -> list[Row]:
     return [row for row in entry.rows if row.score.unit == "word"]
 
@@ -144,8 +155,8 @@ def _cards(rows: Sequence[Row]) -> str:
 
 def _scores(rows: Sequence[Row]) -> str:
     head = ["dataset", "", "Snt", "Wrd", "Corr", "Sub", "Del", "Ins", "Err (95 % interval)", "S.Err"]
-    table = _table(head, ([row.dataset, NAMES[row.score.unit], *score_cells(row.score, row.interval)] for row in rows))
-    return table + "".join(f"<p>{escape(line)}</p>" for line in comparisons(rows))
+    cells = ([row.dataset, NAMES[row.score.unit], *score_cells(row.score, row.interval)] for row in rows)
+    return table(head, cells) + "".join(f"<p>{escape(line)}</p>" for line in comparisons(rows))
 
 
 def _curves(training: Training) -> str:
@@ -156,11 +167,7 @@ def _curves(training: Training) -> str:
             if drawn and name != "step" and name not in _RATES:
                 lines.setdefault(name, {}).setdefault(row["kind"], []).append((row["step"], value))
     images = [curves(name.replace("_", " "), kinds) for name, kinds in lines.items()]
-    return _charts(images)
-
-
-def _charts(images: Sequence[str]) -> str:
-    return f'<div class="charts">{"".join(images)}</div>' if images else ""
+    return side_by_side(images)
 
 
 def _rates(training: Training) -> str:
@@ -168,39 +175,16 @@ def _rates(training: Training) -> str:
     last = rows[-1] if rows else {}
     cells = [["steps", f"{last['step']:,}"]] if rows else []
     cells += [[text, f"{last[name]:,.4g}"] for name, text in _RATES.items() if name in last]
-    return _table(["at the end", ""], cells)
+    return table(["at the end", ""], cells)
 
 
-def _worst(score: Score) -> str:
-    """The utterances with the most errors, those of the highest rate first among equals."""
-    order = sorted(score.utterances.items(), key=lambda item: (-item[1].errors, item[1].length, item[0]))
-    shown = [(id, counts) for id, counts in order[:WORST] if counts.errors]
-    rows = [
-        f"<tr><td><code>{escape(id)}</code></td><td>{counts.errors} of {counts.length}</td>"
-        f'<td class="aligned">{"".join(_pair(pair) for pair in score.alignments[id])}</td></tr>'
-        for id, counts in shown
-    ]
-    if not rows:
-        return "<p>No errors.</p>"
-    legend = (
-        '<p>Reference above, hypothesis below: <span class="pair substituted">substituted</span> '
-        '<span class="pair deleted">deleted</span> <span class="pair inserted">inserted</span></p>'
-    )
-    head = "<tr><th>utterance</th><th>errors</th><th>alignment</th></tr>"
-    return f"<h3>Worst utterances</h3>{legend}<table class='worst'>{head}\n{''.join(rows)}</table>"
-
-
-def _pair(pair: Pair) -> str:
-    ref, hyp = pair
-    kind = "inserted" if ref is None else "deleted" if hyp is None else "substituted" if ref != hyp else "correct"
-    return f'<span class="pair {kind}"><span>{escape(ref or "·")}</span><span>{escape(hyp or "·")}</span></span>'
-
-
-def _confusions(score: Score) -> str:
-    common = sorted(score.confusions().items(), key=lambda item: (-item[1], item[0][0] or "", item[0][1] or ""))
-    rows = ([ref or "·", hyp or "·", str(times)] for (ref, hyp), times in common[:CONFUSIONS])
-    table = _table(["reference", "hypothesis", "times"], rows)
-    return f"<h3>Commonest errors</h3>{table}" if table else ""
+def _units(units: Sequence[Units]) -> list[str]:
+    rows = []
+    for u in units:
+        used, perplexity = np.count_nonzero(u.counts), math.exp(entropy(u.counts))
+        rows.append([u.name, f"{len(u.counts):,}", f"{used:,}", f"{u.counts.sum():,}", f"{perplexity:.1f}"])
+    images = [frequencies(f"{u.name}: share of frames", u.counts / u.counts.sum(), "unit, by rank") for u in units]
+    return [table(["", "units", "used", "frames", "perplexity"], rows), side_by_side(images)]
 
 
 def _data(sets: Sequence[DataSet], dropped: Sequence[Sequence[str]]) -> list[str]:
@@ -213,14 +197,14 @@ def _data(sets: Sequence[DataSet], dropped: Sequence[Sequence[str]]) -> list[str
     head = ["set", "utterances", "speakers", "hours", "shortest, s", "median, s", "longest, s"]
     images = [histogram(s.name, s.durations_s, "seconds") for s in sets if s.durations_s]
     return [
-        _table(head, rows),
-        _charts(images),
-        _folded(f"Left out: {len(dropped):,}", _table(["utterance", "why", "list"], dropped)),
+        table(head, rows),
+        side_by_side(images),
+        folded(f"Left out: {len(dropped):,}", table(["utterance", "why", "list"], dropped)),
     ]
 
 
 def _pairs(values: Mapping[str, str]) -> str:
-    return _table(["", ""], values.items())
+    return table(["", ""], values.items())
 
 
 def _commands(commands: Mapping[str, str]) -> str:
@@ -232,9 +216,5 @@ def _settings(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
     """All settings; those that are not at their defaults come first and stand out."""
     values, usual = flat(config), flat(defaults)
     changed = {name: value for name, value in values.items() if usual.get(name, value) != value}
-    first = _table(["changed", "", "default"], ([name, value, usual[name]] for name, value in changed.items()))
-    return first + _folded(f"All {len(values)} settings", _table(["setting", ""], values.items()))
-
-
-def _folded(title: str, content: str) -> str:
-    return f"<details><summary>{escape(title)}</summary>{content}</details>" if content else ""
+    first = table(["changed", "", "default"], ([name, value, usual[name]] for name, value in changed.items()))
+    return first + folded(f"All {len(values)} settings", table(["setting", ""], values.items()))

@@ -25,6 +25,8 @@ summary { cursor: pointer; color: #2f6db3; }
 .charts img { max-width: 100%; width: 19.5rem; height: auto; }
 .worst td { vertical-align: top; white-space: nowrap; }
 .worst td.aligned { white-space: normal; }
+.aligned img { display: block; width: 100%; max-width: 46rem; height: auto; }
+.aligned audio { display: block; width: 100%; max-width: 22rem; height: 2rem; margin: .2rem 0 .8rem; }
 .pair { display: inline-block; border-radius: 4px; padding: 0 .3rem; margin: 0 .1rem .2rem 0; text-align: center; }
 .pair span { display: block; line-height: 1.35; }
 .correct { color: #5b6775; }

@@ -325,6 +325,7 @@ def decode(context: Context, settings: DecodeSettings) -> None:
                     raise result.error
                 lines.append({"id": utterance.id, "ref": utterance.text, "hyp": " ".join(result.text.split())})
                 lines[-1] |= {"speaker": utterance.speaker, "seconds": round(utterance.duration_s, 3)}
+                lines[-1]["words"] = [[w.text.strip(), round(w.start, 3), round(w.end, 3)] for w in result.words]
                 progress.advance()
         lines.sort(key=lambda line: str(line["id"]))
         write_text(output / "ref", "".join(f"{line['id']} {line['ref']}\n" for line in lines))

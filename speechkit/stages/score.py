@@ -52,6 +52,6 @@ def scored(folder: Path, seed: int) -> dict[Unit, tuple[Score, tuple[float, floa
 
 
 def read_decoded(folder: Path) -> Iterator[dict[str, Any]]:
-    """What the decoding stage wrote of every utterance: id, ref, hyp, speaker, seconds."""
+    """What the decoding stage wrote of every utterance: id, ref, hyp, speaker, seconds, words with their times."""
     with (folder / "utterances.jsonl").open(encoding="utf-8") as file:
         yield from map(json.loads, file)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -238,11 +238,38 @@ def read_units(path: Path) -> tuple[dict[str, NDArray[Any]], float]:
     Raises:
         InputError: it is no such file.
     """
+    with path.open(encoding="utf-8") as file:
+        rate = _rate(path, file.readline())
+        return dict(_rows(file)), rate
+
+
+def count_units(path: Path) -> NDArray[Any]:
+    """How often each unit occurs in what `write_units` wrote, int64 `(K,)`, up to the largest; nothing else is kept.
+
+    Raises:
+        InputError: it is no such file.
+    """
     import numpy as np
 
+    counts = np.zeros(0, dtype=np.int64)
     with path.open(encoding="utf-8") as file:
-        first = file.readline()
-        if not first.startswith("# units per second:"):
-            raise InputError(f"{path}:1: expected '# units per second: …'", code="data.units")
-        rows = (line.partition(" ") for line in file)
-        return {id: np.array(text.split(), dtype=np.int64) for id, _, text in rows}, float(first.partition(":")[2])
+        _rate(path, file.readline())
+        for _, units in _rows(file):
+            more = np.bincount(units, minlength=len(counts))
+            more[: len(counts)] += counts
+            counts = more
+    return counts
+
+
+def _rate(path: Path, first: str) -> float:
+    if not first.startswith("# units per second:"):
+        raise InputError(f"{path}:1: expected '# units per second: …'", code="data.units")
+    return float(first.partition(":")[2])
+
+
+def _rows(lines: Iterable[str]) -> Iterator[tuple[str, NDArray[Any]]]:
+    import numpy as np
+
+    for line in lines:
+        id, _, text = line.partition(" ")
+        yield id, np.array(text.split(), dtype=np.int64)

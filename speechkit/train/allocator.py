@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from typing import Any
 
 # mallopt's parameters, from glibc's malloc.h
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
@@ -21,13 +22,25 @@ def tune_memory() -> bool:
         Whether glibc listened; other systems have no such settings.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
-    if sys.platform != "linux":
-        return False
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except AttributeError:  # musl has none
+    mallopt = _glibc("mallopt")
+    if mallopt is None:
         return False
     # never give memory back, take 64 MiB at a time, and map no block on its own
     options = {_M_TRIM_THRESHOLD: -1, _M_TOP_PAD: 64 << 20, _M_MMAP_MAX: 0}
     accepted = [mallopt(option, value) for option, value in options.items()]
     return all(accepted)
+
+
+def release_memory() -> None:
+    """Give the system back what glibc keeps between steps; the next step takes what it needs anew.
+
+    Among batches of any shape the heap comes to have more and more holes: to be called now and then, it keeps a long
+    training at the memory of its beginning.
+    """
+    if trim := _glibc("malloc_trim"):
+        trim(0)
+
+
+def _glibc(name: str) -> Any:
+    """A function of glibc; None elsewhere."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None  # musl has neither

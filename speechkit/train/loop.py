@@ -19,7 +19,8 @@ from speechkit.checkpoints.weights import write_safetensors
 from speechkit.errors import SpeechkitError, UsageError
 from speechkit.files import remove, whole
 from speechkit.objectives.objective import Objective
-from speechkit.train.allocator import tune_memory
+from speechkit.train.allocator import release_memory, tune_memory
+from speechkit.train.encoders import prepare_encoders
 from speechkit.train.monitor import Metrics, Window, line, memory_mib, validation_line
 from speechkit.train.optimizer import Optimizer, RunningAverage, freeze, freeze_for
 from speechkit.train.precision import choose_dtype
@@ -102,7 +103,7 @@ def train(
     0 alone validates, writes and reports; all of them end with the same weights.
 
     Written to `out`: `checkpoints/` to continue from, `weights/step-NNNNNNNN.safetensors` (the best and the newest, the
-    averaged ones where there is an average), `metrics.jsonl`.
+    averaged ones where there is an average), `metrics.jsonl` and the same for TensorBoard where that is installed.
 
     Args:
         model: on its device, with its initial weights.
@@ -144,6 +145,7 @@ class _Loop:
         self.device = next(model.parameters()).device
         self.world = join(self.device)
         self.world.check(loader.micro_batches)
+        prepare_encoders(model, settings)
         freeze(model, settings)
         self.optimizer = Optimizer(model, settings)
         self.average = RunningAverage(model, settings.ema) if settings.ema else None
@@ -234,6 +236,8 @@ class _Loop:
             if stop:
                 break
             started, waited = time.perf_counter(), wait_now
+        if self.metrics:
+            self.metrics.close()
         return self._result()
 
     def _step(self, step: Step) -> Update:
@@ -358,6 +362,7 @@ class _Loop:
         if self.average:
             tensors["average"] = self.average.weights
         save_checkpoint(self.out / "checkpoints", self.state, tensors)
+        release_memory()
 
     def _result(self) -> TrainResult:
         state, best = self.state, self._best()[: self.settings.keep_best]

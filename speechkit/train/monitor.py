@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from speechkit.files import unwritable, write_text
+from speechkit.train.tensorboard import Board
 from speechkit.train.update import Update
 
 _MIB = 1 << 20
@@ -69,13 +70,18 @@ class Window:
 
 
 class Metrics:
-    """The file metrics.jsonl: an object a line, `kind` being `train` or `valid`, `step` the steps made."""
+    """The file metrics.jsonl: an object a line, `kind` being `train` or `valid`, `step` the steps made.
+
+    Beside it lies `tensorboard/` with the same rows; see `Board`.
+    """
 
     def __init__(self, path: Path, step: int) -> None:
         """Go on after `step`: rows of later steps, made by a run that was killed, are dropped."""
         self.path = path
         rows = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        write_text(path, "".join(row + "\n" for row in rows if _step_of(row) <= step))
+        rows = [row for row in rows if _step_of(row) <= step]
+        write_text(path, "".join(row + "\n" for row in rows))
+        self._board = Board(path.with_name("tensorboard"), map(json.loads, rows))
 
     def write(self, kind: str, step: int, values: Mapping[str, float | str]) -> None:
         """Append a row.
@@ -87,8 +93,13 @@ class Metrics:
         try:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            self._board.write(row)
         except OSError as error:
             raise unwritable(self.path, error) from error
+
+    def close(self) -> None:
+        """Write what is left for TensorBoard."""
+        self._board.close()
 
 
 def line(values: Mapping[str, float | str], seconds_left: float) -> str:

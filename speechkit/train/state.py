@@ -25,7 +25,7 @@ from speechkit.train.settings import TrainSettings
 log = logging.getLogger(__name__)
 
 _KEPT = 2  # the newest, and the one before it in case the newest is damaged
-_FREE = ("log_every", "save_minutes")  # settings that may change in the middle
+_FREE = ("log_every", "save_minutes", "recompute", "compile")  # settings that may change in the middle
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

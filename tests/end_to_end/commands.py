@@ -142,6 +142,9 @@ def _serve() -> None:
     import speechkit.train.loop  # noqa: F401
     from speechkit.cli.main import main
 
+    with contextlib.suppress(ImportError):
+        import torch.utils.tensorboard  # noqa: F401
+
     for line in sys.stdin:
         question = json.loads(line)
         if "wait" in question:

@@ -95,6 +95,9 @@ def test_results_and_report_hold_the_scores(finished: Finished) -> None:
     page = (exp / "report.html").read_text()
     assert page.rstrip().endswith("</html>")
     assert f"{100 * scores['test word']['rate']:.2f}" in page
+    assert ("<audio" in page) == ("Worst utterances" in page)
+    for part in ("By speaker", "By length", "<td>ann</td>", "<td>bob</td>", "<td>units_1</td>", "<td>units_2</td>"):
+        assert part in page
     assert not re.search(r"""(src|href)\s*=\s*["']?\s*(https?:)?//|@import|url\(\s*["']?http""", page)  # no network
     for training in ("pretrain_1", "pretrain_2", "finetune"):
         assert training in page

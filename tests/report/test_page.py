@@ -7,9 +7,14 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
+
+from speechkit.metrics.units import Span
 from speechkit.metrics.wer import score
 from speechkit.report.charts import MAX_POINTS, thinned
-from speechkit.report.page import DataSet, Page, Training, flat, html, read_training
+from speechkit.report.clips import clip
+from speechkit.report.decoded import Decoded
+from speechkit.report.page import DataSet, Page, Training, Units, flat, html, read_training
 from speechkit.report.results import Entry, Row
 
 VOID = {"meta", "img", "br"}
@@ -37,6 +42,14 @@ PAGE = Page(
     ],
     sets=[DataSet(name="train", durations_s=[1.0, 2.0, 4.0], num_speakers=2)],
     dropped=[["u9", "too < short", "train"]],
+    decoded={
+        "test": Decoded(
+            speakers={"u<1>": "a&b", "u2": "a&b", "u3": "c"},
+            seconds={"u<1>": 3.0, "u2": 1.0, "u3": 2.0},
+            clips={"u<1>": clip(np.zeros(8000), 8000, [Span(0.1, 0.2, "one"), Span(0.3, 0.3, "<b>")])},
+        )
+    },
+    units=[Units(name="units_1", counts=np.array([4, 0, 4]))],
     config={"model": {"dim": 128, "dropout": 0.1}, "seed": 0},
     defaults={"model": {"dim": 768, "dropout": 0.1}, "seed": 0},
 )
@@ -76,7 +89,8 @@ def test_the_page_is_well_formed_and_needs_nothing_from_outside() -> None:
     page = html(PAGE)
     addresses = Checked(page).addresses
     assert addresses
-    assert all(address.startswith("data:image/svg+xml;base64,") for address in addresses)
+    assert all(re.match(r"data:(image/svg\+xml|audio/mpeg);base64,", address) for address in addresses)
+    assert sum(address.startswith("data:audio") for address in addresses) == 1
     assert not re.search(r"<script|<link|@import|url\(", page)
 
 
@@ -109,6 +123,12 @@ def test_every_numeric_value_of_a_training_is_drawn_or_in_the_table_of_rates() -
     text = " ".join(Checked(page).words)
     assert "memory, MiB 1,234" in text
     assert "steps 100" in text
+
+
+def test_units_are_counted_and_drawn() -> None:
+    page = html(PAGE)
+    assert "units_1 3 2 8 2.0" in " ".join(" ".join(Checked(page).words).split())  # units, used, frames, perplexity
+    assert 'alt="units_1: share of frames, sorted"' in page
 
 
 def test_settings_that_are_not_at_their_defaults_stand_out() -> None:
