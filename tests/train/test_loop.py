@@ -103,11 +103,14 @@ def test_changed_settings_are_refused_with_their_name(tmp_path: Path) -> None:
     run(tmp_path, ToyModel(), log_every=3)
 
 
-def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json"])
+def test_a_checkpoint_with_a_file_cut_in_half_is_passed_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
     run(tmp_path / "a", a := ToyModel())
     run(tmp_path / "b", ToyModel(), stop=4, validate_every=2)
-    newest = sorted((tmp_path / "b/checkpoints").iterdir())[-1] / "model.safetensors"
-    newest.write_bytes(newest.read_bytes()[:-10])
+    newest = sorted((tmp_path / "b/checkpoints").iterdir())[-1] / name
+    newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
     (tmp_path / "b/checkpoints/.step-00000005.tmp-1").mkdir()
     with caplog.at_level(logging.INFO):
         run(tmp_path / "b", b := ToyModel(), validate_every=2)
