@@ -21,7 +21,7 @@ _BATCH = 10_000  # of HuBERT's recipe
 
 def groups(settings: Settings) -> Iterator[Group]:
     """Frames as wide as a layer of a base model."""
-    given: dict[str, Any] = {"frames": 50_000, "dim": 768, "clusters": 500, "passes": 20}
+    given: dict[str, Any] = {"frames": 30_000, "dim": 768, "clusters": 500, "passes": 20}
     within = _WITHIN
     if settings.quick:
         within = _WITHIN_QUICK

@@ -199,7 +199,7 @@ def _serve(connection: Connection, make: Callable[..., Work], arguments: dict[st
                 gpu.synchronize()
             seconds = time.perf_counter() - start
             connection.send((seconds, _peak_mib(), _plain(output) if wanted else []))
-    except EOFError:
+    except (EOFError, BrokenPipeError):
         pass
     except Exception:  # it has to be told where it is seen
         connection.send(traceback.format_exc())
