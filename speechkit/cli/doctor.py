@@ -31,6 +31,11 @@ VARIABLES = (  # that speechkit or what it stands on reads
     "RANK",
     "WORLD_SIZE",
     "LOCAL_RANK",
+    "SLURM_ARRAY_TASK_ID",
+    "SLURM_ARRAY_TASK_COUNT",
+    "SLURM_ARRAY_TASK_MIN",
+    "JOB_COMPLETION_INDEX",
+    "RAY_ADDRESS",
 )
 _SECRET = ("HF_TOKEN",)
 _SHADOW = "the package index's `speechkit`, an unrelated product, is installed beside and hides or overwrites this one"
