@@ -25,10 +25,10 @@ class TrainSettings:
         weight_decay: of AdamW; on every parameter, decoupled from the gradient, as in fairseq's Adam.
         clip: largest norm of the gradient; None: it is not clipped.
         dtype: `auto` is bfloat16 where a half-second trial finds it faster.
-        recompute: save memory, for about a third more time: of every layer of the encoder only the input is kept for
+        recompute: save memory for more time: of every layer of the encoder only the input is kept for
             the way back, which computes the rest again. It changes no result.
-        compile: let `torch.compile` make every layer of the encoder faster; needs a C++ compiler. Results are equal but
-            for rounding.
+        compile: put every layer of the encoder through `torch.compile`, which needs a C++ compiler. Results are equal
+            but for rounding.
         frozen: parameters whose names begin so are never trained.
         freeze_steps: for so many steps, those of `freeze_first` are not trained.
         freeze_first: beginnings of names, as in `frozen`.

@@ -11,12 +11,6 @@ import soundfile
 
 from speechkit.cli.main import main
 from tests.pipelines.test_transcribe import noise
-from tests.pipelines.tiny import save_tiny
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(save_tiny(tmp_path_factory.mktemp("model")))
 
 
 @pytest.fixture

@@ -15,25 +15,9 @@ from speechkit.cli.main import main
 from speechkit.data.kaldi.ark import read_scp
 from speechkit.files import sha256
 from tests.pipelines.test_transcribe import noise
-from tests.pipelines.tiny import save_tiny
 
 RATE = 16000
 NAMES = list("abcdefg")
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(save_tiny(tmp_path_factory.mktemp("model")))
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with rec/, seven recordings, into which the command is typed."""
-    (tmp_path / "rec").mkdir()
-    monkeypatch.chdir(tmp_path)
-    for number, name in enumerate(NAMES):
-        soundfile.write(f"rec/{name}.wav", noise(number, 4000 + 1000 * number), RATE)
-    return tmp_path
 
 
 def features(*words: str) -> int:
@@ -44,7 +28,7 @@ def digest(folder: str) -> str:
     return sha256(Path(folder) / "manifest.json")
 
 
-def test_one_recording_gives_a_file_with_a_tensor_a_layer(here: Path, model: str) -> None:
+def test_one_recording_gives_a_file_with_a_tensor_a_layer(seven_recordings: Path, model: str) -> None:
     assert features("rec/a.wav", "-m", model, "--layer", "0-2", "-o", "a.safetensors") == 0
     found = load_file("a.safetensors")
     assert {name: (x.shape, x.dtype.name) for name, x in found.items()} == {
@@ -58,7 +42,7 @@ def test_one_recording_gives_a_file_with_a_tensor_a_layer(here: Path, model: str
 
 
 def test_layers_are_stored_in_half_precision_only_when_normalized(
-    here: Path, model: str, capsys: pytest.CaptureFixture[str]
+    seven_recordings: Path, model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ("rec/a.wav", "-m", model, "--layer", "1", "-o", "a.npy", "--dtype", "float16")
     assert features(*words) == 2
@@ -71,7 +55,7 @@ def test_layers_are_stored_in_half_precision_only_when_normalized(
 
 @pytest.mark.parametrize("count", [1, 3, 7])
 def test_any_number_of_shards_gives_one_manifest(
-    here: Path, model: str, count: int, capsys: pytest.CaptureFixture[str]
+    seven_recordings: Path, model: str, count: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ("rec", "-m", model, "--layer", "1,2", "--piece", "2")
     assert features(*words, "-o", "whole") == 0
@@ -96,7 +80,7 @@ def test_any_number_of_shards_gives_one_manifest(
     ids=["processes", "ray"],
 )
 def test_processes_and_ray_give_the_same_manifest(
-    here: Path, model: str, executor: list[str], monkeypatch: pytest.MonkeyPatch
+    seven_recordings: Path, model: str, executor: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if "ray" in executor and find_spec("ray") is None:
         pytest.skip("ray is not installed")
@@ -108,7 +92,7 @@ def test_processes_and_ray_give_the_same_manifest(
 
 
 def test_what_is_done_stays_and_what_changed_is_made_anew(
-    here: Path, model: str, capsys: pytest.CaptureFixture[str]
+    seven_recordings: Path, model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ("rec", "-m", model, "--layer", "1", "--piece", "2", "-o", "out")
     assert features(*words) == 0
@@ -133,7 +117,7 @@ def test_what_is_done_stays_and_what_changed_is_made_anew(
     ]
 
 
-def test_an_archive_has_a_sorted_list_of_its_matrices(here: Path) -> None:
+def test_an_archive_has_a_sorted_list_of_its_matrices(seven_recordings: Path) -> None:
     assert features("rec", "--kind", "mfcc", "--piece", "3", "-f", "ark", "-o", "out") == 0
     found = dict(read_scp("out/feats.scp"))
     assert list(found) == NAMES
@@ -141,7 +125,7 @@ def test_an_archive_has_a_sorted_list_of_its_matrices(here: Path) -> None:
 
 
 def test_a_bad_recording_is_named_and_the_others_are_computed(
-    here: Path, model: str, capsys: pytest.CaptureFixture[str]
+    seven_recordings: Path, model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("rec/b.wav").write_bytes(b"RIFF nothing")
     words = ("rec", "gone.wav", "-m", model, "--layer", "1", "--piece", "2", "-o", "out")
@@ -174,7 +158,9 @@ def test_a_bad_recording_is_named_and_the_others_are_computed(
     ],
     ids=lambda value: None if isinstance(value, list) else value[:20],
 )
-def test_what_cannot_be_is_refused(here: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_is_refused(
+    seven_recordings: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert features("rec/a.wav", *words) in (2, 4)
     assert said in capsys.readouterr().err
     assert not Path("x.npy").exists()

@@ -20,14 +20,8 @@ from speechkit.cli.main import main
 from speechkit.decode import arpa
 from speechkit.pipelines.transcribe import transcribe
 from tests.pipelines.test_transcribe import noise
-from tests.pipelines.tiny import save_tiny
 
 RATE = 16000
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(save_tiny(tmp_path_factory.mktemp("model")))
 
 
 @pytest.fixture

@@ -7,29 +7,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-import soundfile
 
 from speechkit.cli.main import main
-from tests.pipelines.test_transcribe import noise
-from tests.pipelines.tiny import save_tiny
 
 RATE = 16000
 NAMES = list("abcdefg")
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(save_tiny(tmp_path_factory.mktemp("model")))
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with rec/, seven recordings, into which the command is typed."""
-    (tmp_path / "rec").mkdir()
-    monkeypatch.chdir(tmp_path)
-    for number, name in enumerate(NAMES):
-        soundfile.write(f"rec/{name}.wav", noise(number, 16000 + 3000 * number), RATE)
-    return tmp_path
 
 
 def transcribe(model: str, *words: str) -> int:
@@ -42,7 +24,7 @@ def texts(folder: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("count", [1, 3, 7])
 def test_shards_of_one_folder_give_the_text_of_one_process(
-    here: Path, model: str, count: int, capsys: pytest.CaptureFixture[str]
+    seven_recordings: Path, model: str, count: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert transcribe(model, "-o", "whole") == 0
     capsys.readouterr()
@@ -61,7 +43,11 @@ def test_shards_of_one_folder_give_the_text_of_one_process(
     ids=["processes", "ray"],
 )
 def test_processes_and_ray_give_the_text_of_one_process(
-    here: Path, model: str, executor: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    seven_recordings: Path,
+    model: str,
+    executor: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     if "ray" in executor and find_spec("ray") is None:
         pytest.skip("ray is not installed")
@@ -83,7 +69,7 @@ def test_processes_and_ray_give_the_text_of_one_process(
 
 
 def test_another_number_of_shards_goes_on_with_what_is_missing(
-    here: Path, model: str, capsys: pytest.CaptureFixture[str]
+    seven_recordings: Path, model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert transcribe(model, "-o", "out", "--shard", "0/3") == 0
     before = {path: path.stat().st_mtime_ns for path in Path("out").glob("*.txt")}
@@ -99,7 +85,7 @@ def test_another_number_of_shards_goes_on_with_what_is_missing(
 
 
 def test_sharing_is_for_folders_and_for_what_needs_no_order(
-    here: Path, model: str, capsys: pytest.CaptureFixture[str]
+    seven_recordings: Path, model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for words, said in (
         (["--shard", "0/2"], "--shard is for a folder of outputs"),

@@ -26,7 +26,7 @@ def test_2000_steps_of_training_need_the_memory_of_the_first(finished: Finished,
     train = {"max_steps": STEPS, "validate_every": 250, "log_every": 1, "save_minutes": 0.1}
     settings = [f"finetune.train.{name}={value}" for name, value in train.items()]
     words = [*workspace.command, *settings, f"finetune.cache={cache}".lower(), "--stages", 30]
-    samples = watch(words, workspace.exp / "finetune/work/metrics.jsonl", tmp_path / "out")
+    samples = watch(words, workspace.exp / "finetune" / "work" / "metrics.jsonl", tmp_path / "out")
     check_level(samples, range(200, 400), range(STEPS - 200, STEPS + 10), "steps")
 
 
