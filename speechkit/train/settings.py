@@ -27,8 +27,8 @@ class TrainSettings:
         dtype: `auto` is bfloat16 where a half-second trial finds it faster.
         recompute: save memory for more time: of every layer of the encoder only the input is kept for
             the way back, which computes the rest again. It changes no result.
-        compile: put every layer of the encoder through `torch.compile`, which needs a C++ compiler. Results are equal
-            but for rounding.
+        compile: put every layer of the encoder through `torch.compile`, which needs a C++ compiler and, as of torch
+            2.13, an environment in whose path there is no space. Results are equal but for rounding.
         frozen: parameters whose names begin so are never trained.
         freeze_steps: for so many steps, those of `freeze_first` are not trained.
         freeze_first: beginnings of names, as in `frozen`.

@@ -55,6 +55,7 @@ def test_computing_again_keeps_fewer_tensors() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.skipif(" " in torch.__file__, reason="torch.compile cannot link where torch's path has a space in it")
 def test_compiled_layers_give_the_same_numbers_dropout_included() -> None:
     config = replace(CONFIG, num_layers=1)
     for plain, compiled in zip(gradients(config), gradients(config, compile=True), strict=True):
