@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,9 @@ def work(rank: int, size: int, port: int, out: Path, max_steps: int, stop: int) 
         validate=lambda model: {"loss": float(model.head.weight.detach().sum())},
         should_stop=lambda: next(asked) == stop and rank == size - 1,  # one process is told
     )
+    if sys.platform == "linux":
+        threads = [file.read_text() for file in Path("/proc/self/task").glob("*/comm")]
+        assert not [name for name in threads if "gloo" in name]  # one that outlives Python aborts the process
 
 
 def together(size: int, out: Path, max_steps: int = 30, stop: int = 0) -> list[tuple[float, float]]:
