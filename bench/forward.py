@@ -83,15 +83,23 @@ def _onnx(name: str, path: Path, tolerance: float, **arguments: Any) -> Side:
     return Side(name=name, make=onnx_peer.onnx_forward, arguments={"path": path} | arguments, tolerance=tolerance)
 
 
-def forward(folder: Path, seconds: list[float], dtype: torch.dtype = torch.float32, device: str = "cpu") -> Work:
+def forward(
+    folder: Path,
+    seconds: list[float],
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    *,
+    compiled: bool = False,
+) -> Work:
     """Ours, in one padded batch."""
-    model = our_model(folder, device)
+    model = our_model(folder, device, compiled=compiled)
     waves, lengths = batches(seconds, device=device)[0]
+    frames = model.num_frames(lengths)
 
     def work() -> Output:
         with torch.inference_mode(), autocast(dtype, waves.device):
             states = model(waves, lengths)
-        return valid_rows(states.output, states.lengths)
+        return valid_rows(states.output, frames)
 
     return work
 
@@ -104,9 +112,10 @@ def their_forward(
     *,
     weights: bool = False,
     alone: bool = False,
+    compiled: bool = False,
 ) -> Work:
     """Theirs, in one padded batch or one by one; in `dtype` by autocast, or with weights of that type."""
-    model = their_model(folder, device, dtype if weights else torch.float32)
+    model = their_model(folder, device, dtype if weights else torch.float32, compiled=compiled)
     given = []
     for waves, lengths in batches(seconds, alone=alone, device=device):
         waves_given = waves.to(dtype) if weights else waves

@@ -18,6 +18,7 @@ from speechkit.models import load, save
 from speechkit.models.wavlm.config import PRESETS, SpanConfig, WavLMConfig
 from speechkit.models.wavlm.model import WavLM
 from speechkit.nn.encoder_config import EncoderConfig
+from speechkit.train.encoders import compile_encoders
 
 OURS, THEIRS = "speechkit", "hf"  # folders of a network's two forms
 
@@ -49,14 +50,22 @@ def write_both(folder: Path, model: nn.Module) -> None:
     save(model, folder / THEIRS, "hf")
 
 
-def our_model(folder: Path, device: str = "cpu") -> Any:
+def our_model(folder: Path, device: str = "cpu", *, compiled: bool = False) -> Any:
     """The network as we load it, ready for inference."""
-    return load(folder / OURS, device=device)
+    model = load(folder / OURS, device=device)
+    if compiled:
+        compile_encoders(model)
+    return model
 
 
-def their_model(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
-    """The network as transformers loads it, ready for inference, its weights in a type."""
-    return transformers().AutoModel.from_pretrained(folder / THEIRS, dtype=dtype).to(device).eval()
+def their_model(
+    folder: Path, device: str = "cpu", dtype: torch.dtype = torch.float32, *, compiled: bool = False
+) -> Any:
+    """The network as transformers loads it, ready for inference, its weights in a type; compiled where ours is."""
+    model = transformers().AutoModel.from_pretrained(folder / THEIRS, dtype=dtype).to(device).eval()
+    for layer in model.encoder.layers if compiled else ():
+        layer.compile(dynamic=True)
+    return model
 
 
 def transformers() -> Any:
@@ -69,13 +78,13 @@ def transformers() -> Any:
 
 
 def batches(seconds: Sequence[float], *, alone: bool = False, device: str = "cpu") -> list[tuple[Tensor, Tensor]]:
-    """Voices of these lengths as one padded batch, or each alone: waves `(B, T)` and lengths `(B,)`."""
+    """Voices of these lengths as one padded batch, or each alone: waves `(B, T)`, and lengths `(B,)` on the CPU."""
     rows = [torch.from_numpy(voice(f"row {number}", length)) for number, length in enumerate(seconds)]
     groups = [[row] for row in rows] if alone else [rows]
     return [
         (
             nn.utils.rnn.pad_sequence(group, batch_first=True).to(device),
-            torch.tensor([len(row) for row in group], device=device),
+            torch.tensor([len(row) for row in group]),
         )
         for group in groups
     ]
@@ -85,7 +94,7 @@ def attention_mask(waves: Tensor, lengths: Tensor) -> Tensor | None:
     """What transformers wants to know of padding: int64 `(B, T)`, nothing where there is none."""
     if bool((lengths == waves.shape[1]).all()):
         return None
-    return (torch.arange(waves.shape[1], device=lengths.device) < lengths[:, None]).long()
+    return (torch.arange(waves.shape[1]) < lengths[:, None]).long().to(waves.device)
 
 
 def valid_rows(states: Tensor, frames: Tensor) -> list[Tensor]:

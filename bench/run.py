@@ -34,17 +34,19 @@ def main(argv: list[str] | None = None) -> int:
     """Run the cases asked for; returns the exit code."""
     args = _arguments(argv)
     logging.getLogger("speechkit").setLevel(logging.ERROR)
-    try:
-        for case in args.cases or CASES:
+    code = 0
+    for case in args.cases or CASES:
+        try:
             section = _section(case, args)
-            print(f"## {case}\n\n{section}", flush=True)
-            if args.output:
-                old = args.output.read_text(encoding="utf-8") if args.output.exists() else ""
-                write_text(args.output, page(old, CASES, {case: section}))
-    except SpeechkitError as error:
-        print(f"error: {error.message}" + (f"\nhint: {error.hint}" if error.hint else ""), file=sys.stderr)
-        return error.exit_code
-    return 0
+        except SpeechkitError as error:  # the other cases can do without
+            print(f"error: {case}: {error.message}" + (f"\nhint: {error.hint}" if error.hint else ""), file=sys.stderr)
+            code = error.exit_code
+            continue
+        print(f"## {case}\n\n{section}", flush=True)
+        if args.output:
+            old = args.output.read_text(encoding="utf-8") if args.output.exists() else ""
+            write_text(args.output, page(old, CASES, {case: section}))
+    return code
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:

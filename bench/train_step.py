@@ -63,16 +63,24 @@ def groups(settings: Settings) -> Iterator[Group]:
     yield Group(what=f"float32, {describe(mixed)}", timings=timings, audio_seconds=sum(mixed))
 
 
-def our_step(folder: Path, seconds: list[float], dtype: torch.dtype = torch.float32, device: str = "cpu") -> Work:
+def our_step(
+    folder: Path,
+    seconds: list[float],
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    *,
+    compiled: bool = False,
+) -> Work:
     """Ours, in one padded batch, with the memory settings of our trainings."""
     tune_memory()
-    model = our_model(folder, device).train()
+    model = our_model(folder, device, compiled=compiled).train()
     waves, lengths = batches(seconds, device=device)[0]
+    frames = model.num_frames(lengths)
 
     def forward() -> Iterator[list[Tensor]]:
         with autocast(dtype, waves.device):
             states = model(waves, lengths)
-        yield valid_rows(states.output, states.lengths)
+        yield valid_rows(states.output, frames)
 
     watched = [model.front_end.convs[1].weight, model.transformer.layers[0].fc1.weight]
     return step(forward, list(model.parameters()), watched)
@@ -85,9 +93,10 @@ def their_step(
     device: str = "cpu",
     *,
     alone: bool = False,
+    compiled: bool = False,
 ) -> Work:
     """Theirs, in one padded batch, or one by one with their gradients added."""
-    model = their_model(folder, device).train()
+    model = their_model(folder, device, compiled=compiled).train()
     given = [
         (waves, attention_mask(waves, lengths), model._get_feat_extract_output_lengths(lengths))
         for waves, lengths in batches(seconds, alone=alone, device=device)
@@ -132,10 +141,10 @@ def step(
 
 def _target(number: int, row: Tensor) -> Tensor:
     """The target of an utterance `(F, D)`, the same for every side."""
-    return _numbers(number, *row.shape).to(row.device)
+    return _numbers(number, *row.shape, row.device)
 
 
 @lru_cache
-def _numbers(number: int, frames: int, width: int) -> Tensor:
+def _numbers(number: int, frames: int, width: int, device: torch.device) -> Tensor:
     generator = draws.generator(0, draws.EVALUATION, "sample", f"target {number}")
-    return torch.randn(frames, width, generator=generator)
+    return torch.randn(frames, width, generator=generator).to(device)

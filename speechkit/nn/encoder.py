@@ -65,7 +65,7 @@ class Encoder(nn.Module):
 
         Args:
             x: float `(B, F, D)`.
-            lengths: int64 `(B,)` frames; a row without any gives finite numbers that mean nothing.
+            lengths: int64 `(B,)` frames, on any device; a row without any gives finite numbers that mean nothing.
             layers: collect the states.
             last_layer: stop after this many layers, without the final norm.
             dropped_layers: layers to skip, from 0; layer 0 cannot be.
@@ -74,7 +74,7 @@ class Encoder(nn.Module):
             Output `(B, F, D)`, and if asked for the input of the first layer and the raw output of each layer.
         """
         self._check(last_layer, dropped_layers)
-        valid = self._valid(lengths, x.shape[1])
+        valid = self._valid(lengths, x)
         x = self._enter(x, valid)
         states = [x]
         bias = None if self.relative_bias is None else self.relative_bias(x.shape[1])
@@ -96,11 +96,12 @@ class Encoder(nn.Module):
         if 0 in dropped_layers:
             raise ValueError("layer 0 cannot be dropped")
 
-    def _valid(self, lengths: Tensor, num_frames: int) -> Tensor | None:
+    def _valid(self, lengths: Tensor, x: Tensor) -> Tensor | None:
         """Bool `(B, F)`; None where nothing is padded and asking costs no synchronization with a device."""
+        num_frames = x.shape[1]
         if lengths.device.type == "cpu" and bool((lengths >= num_frames).all()):
             return None
-        return valid_frames(lengths.clamp(min=1), num_frames)  # attention to nothing at all would be NaN
+        return valid_frames(lengths.to(x.device).clamp(min=1), num_frames)  # attention to nothing would be NaN
 
     def _enter(self, x: Tensor, valid: Tensor | None) -> Tensor:
         if valid is not None:

@@ -154,7 +154,7 @@ class Recognizer:
                 torch.inference_mode(),
                 torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32),
             ):
-                output = self.model(waves.to(self.device), lengths.to(self.device))
+                output = self.model(waves.to(self.device), lengths)  # which tell on the CPU whether anything is padded
         except RuntimeError as error:
             if isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error):
                 seconds = waves.numel() / self.sample_rate

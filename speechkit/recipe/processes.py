@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +27,7 @@ from speechkit.recipe.signals import StopSignals
 from speechkit.recipe.stage import Stage
 
 _WAIT_SECONDS = 60.0
+_GRACE_SECONDS = 30.0  # for process 0 to find out by itself, as it does with gloo
 
 
 def rank() -> int:
@@ -41,6 +44,9 @@ def started_together() -> bool:
 def beside(command: Sequence[str], count: int) -> Iterator[None]:
     """Let `command` run in `count` - 1 processes while the body runs as process 0.
 
+    Where one of them dies, the body may wait for it within a kernel of the device, which nothing interrupts: half a
+    minute later this process ends too, with a line that says why.
+
     Raises:
         SpeechkitError: one of them failed.
     """
@@ -55,8 +61,12 @@ def beside(command: Sequence[str], count: int) -> Iterator[None]:
     others = [subprocess.Popen(command, env=os.environ | shared | mine) for mine in ranks[1:]]
     mine = shared | ranks[0]
     os.environ |= mine
+    done = threading.Event()
+    for number, other in enumerate(others, 1):
+        threading.Thread(target=_end_with, args=(other, number, count, done), daemon=True).start()
     try:
         yield
+        done.set()
         deadline = time.monotonic() + _WAIT_SECONDS
         for number, other in enumerate(others, 1):
             try:
@@ -66,11 +76,22 @@ def beside(command: Sequence[str], count: int) -> Iterator[None]:
             if code:
                 raise SpeechkitError(f"process {number} of {count} ended with code {code}", code="recipe.process")
     finally:
+        done.set()
         for other in others:
             other.kill()
             other.wait()
         for name in mine:
             del os.environ[name]
+
+
+def _end_with(other: subprocess.Popen[bytes], number: int, count: int, done: threading.Event) -> None:
+    """End this process after another one that failed, unless it is done first."""
+    code = other.wait()
+    if code and not done.wait(_GRACE_SECONDS):
+        sys.stderr.write(f"error: process {number} of {count} ended with code {code}; this one waits for it\n")
+        sys.stderr.write("hint: the same command continues from the last checkpoint\n")
+        sys.stderr.flush()
+        os._exit(SpeechkitError.exit_code)
 
 
 def the_training(stages: Sequence[Stage[Any, Any]]) -> Stage[Any, Any]:

@@ -11,6 +11,7 @@ from bench import run
 from bench.speech import RATE, lengths, record, voice
 from bench.table import HEAD
 from speechkit.audio.files import read_int16
+from speechkit.errors import SpeechkitError
 from tests.pipelines.tiny import save_tiny
 
 ROWS = {"forward": 15, "train_step": 7, "loader": 5, "kmeans": 2}
@@ -64,6 +65,21 @@ def test_the_page_of_results_keeps_other_cases(tmp_path: Path, monkeypatch: pyte
     assert run.main(["kmeans", "gpu", "--output", str(page)]) == 0
     sections = re.findall(r"^## (\w+)\n\n(.*)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert sections == [("kmeans", "new kmeans"), ("transcribe", "kept"), ("gpu", "new gpu")]
+
+
+def test_a_case_that_fails_does_not_keep_the_others_from_running(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def section(case: str, args: object) -> str:
+        if case == "kmeans":
+            raise SpeechkitError("outputs differ")
+        return f"new {case}\n"
+
+    monkeypatch.setattr(run, "_section", section)
+    assert run.main(["kmeans", "gpu", "--quick"]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == "## gpu\n\nnew gpu\n\n"
+    assert printed.err == "error: kmeans: outputs differ\n"
 
 
 def test_the_line_about_the_machine_names_no_place() -> None:

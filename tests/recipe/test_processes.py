@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 
 import pytest
@@ -46,6 +47,22 @@ def test_one_that_fails_is_told_and_none_is_left() -> None:
     ):
         pass
     assert "WORLD_SIZE" not in os.environ
+
+
+def test_a_process_that_waits_for_a_dead_one_ends_too() -> None:
+    script = """
+import sys, time
+from speechkit.recipe import processes
+processes._GRACE_SECONDS = 0.1
+with processes.beside([sys.executable, "-c", "raise SystemExit(7)"], 2):
+    time.sleep(300)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "error: process 1 of 2 ended with code 7; this one waits for it",
+        "hint: the same command continues from the last checkpoint",
+    ]
 
 
 def test_alone_nothing_is_started() -> None:

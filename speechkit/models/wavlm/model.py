@@ -51,7 +51,8 @@ class WavLM(nn.Module):
 
         Args:
             waves: float `(B, T)`, normalized where `config.waveform_eps` says so, padded with zeros.
-            lengths: int64 `(B,)` samples. A row shorter than one frame gets 0 frames.
+            lengths: int64 `(B,)` samples. A row shorter than one frame gets 0 frames. On the CPU they tell without
+                waiting for another device whether anything is padded; if not, attention takes a faster kernel.
             mask: bool `(B, F)`, true where the frame is replaced by the mask embedding. With fewer columns than there
                 are frames, the last frames are cut off: those that have no labels in pre-training.
             channel_mask: bool `(B, D)`, true where a channel is set to 0.
@@ -64,8 +65,7 @@ class WavLM(nn.Module):
         """
         if waves.shape[1] < self.config.field_samples:
             raise ValueError(f"{waves.shape[1]} samples: one frame takes {self.config.field_samples}")
-        lengths = lengths.to(waves.device)
-        features = self.features(waves, lengths)
+        features = self.features(waves, lengths.to(waves.device))
         if mask is not None:
             features = features[:, : mask.shape[1]]
         frames = self._valid_lengths(lengths, waves.shape[1], features.shape[1])
@@ -78,7 +78,11 @@ class WavLM(nn.Module):
             x, frames, layers=layers, last_layer=last_layer, dropped_layers=dropped_layers
         )
         return States(
-            output=output, lengths=frames, frame_rate=self.config.frame_rate, layers=states, features=features
+            output=output,
+            lengths=frames.to(output.device),
+            frame_rate=self.config.frame_rate,
+            layers=states,
+            features=features,
         )
 
     def features(self, waves: Tensor, lengths: Tensor) -> Tensor:
