@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import resource
-import sys
 import time
 import traceback
 from contextlib import ExitStack, suppress
@@ -17,16 +15,16 @@ from speechkit import files
 from speechkit.errors import Busy, InputError, OutputError, SpeechkitError, UsageError, first_line
 from speechkit.jobs import Executor, Interrupted, Shard
 from speechkit.recipe import record as records
+from speechkit.recipe.attempt import Attempt, duration
 from speechkit.recipe.context import Console, Context
 from speechkit.recipe.environment import environment
 from speechkit.recipe.logs import stage_log, tail
 from speechkit.recipe.places import Places, in_exp
 from speechkit.recipe.planning import LOCK, Planned, Selection, empty, open_digests, plan
 from speechkit.recipe.processes import Follower, beside, follow, rank, started_together, the_training
-from speechkit.recipe.record import Record
 from speechkit.recipe.shares import compute_share, in_pieces
 from speechkit.recipe.signals import StopSignals
-from speechkit.recipe.stage import Recipe
+from speechkit.recipe.stage import Recipe, Stage
 
 _DAY_SECONDS = 86400.0
 
@@ -268,11 +266,11 @@ class _Run:
         stage = this.stage
         work = self._work(this)
         self._remove_leftovers(this)
-        attempt = _Attempt(this, self.places, self.resources)
+        attempt = Attempt(this, self.places, command=self.resources.command, device=self._device(stage))
         attempt.write("running")
         self.console.line(f"{stage}: {'goes on' if this.state == 'partial' else 'begins'} ({this.why or this.state})")
         self.signals.gentle = work is not None
-        unfinished: Literal["partial", "failed"] = "failed" if work is None else "partial"
+        unfinished: Literal["partial", "failed"] = "partial" if work or stage.pieces else "failed"
         log_file = self.places.exp / "log" / f"{stage.label}.log"
         try:
             with stage_log(log_file, self.resources.command, environment()) as log:
@@ -299,7 +297,7 @@ class _Run:
         self.console.line(f"{stage}: done in {duration(attempt.seconds)}")
         return True
 
-    def _call(self, this: Planned, attempt: _Attempt, work: Path | None, log: logging.Logger, log_file: Path) -> None:
+    def _call(self, this: Planned, attempt: Attempt, work: Path | None, log: logging.Logger, log_file: Path) -> None:
         with ExitStack() as stack:
             outputs = {n: stack.enter_context(files.whole(self.places.path(o))) for n, o in this.outputs.items()}
             context = Context(
@@ -309,7 +307,7 @@ class _Run:
                 exp=self.places.exp,
                 egs=self.places.egs,
                 corpus_dir=self.places.corpus_dir,
-                device=self.resources.device if this.stage.gpu else "cpu",
+                device=self._device(this.stage),
                 nj=self.resources.nj,
                 log=log,
                 log_file=log_file,
@@ -338,6 +336,9 @@ class _Run:
                 raise
             finally:
                 context.remove_scratch()
+
+    def _device(self, stage: Stage[Any, Any]) -> str:
+        return self.resources.device if stage.gpu else "cpu"
 
     def _work(self, this: Planned) -> Path | None:
         """The work folder: the one begun under the same key, else a new one; an old one is moved aside."""
@@ -368,65 +369,6 @@ class _Run:
         failure = StageFailed(f"{this.stage}: {first_line(error)}", hint=hint, code=getattr(error, "code", ""))
         failure.exit_code = getattr(error, "exit_code", 1)
         return failure
-
-
-class _Attempt:
-    """The record of a run in progress."""
-
-    def __init__(self, this: Planned, places: Places, resources: Resources) -> None:
-        before = this.record if this.state == "partial" else None
-        self.note = ""
-        self._folder = places.records
-        self._begun = time.time()
-        self._cpu = time.process_time()
-        self._seconds_before = before.seconds if before else 0.0
-        self._record = Record(
-            stage=this.stage.number,
-            name=this.stage.name,
-            status="running",
-            key=this.key,
-            parts=this.parts,
-            code=this.code,
-            command=resources.command,
-            corpus_dir=str(places.corpus_dir or ""),
-            device=resources.device if this.stage.gpu else "cpu",
-            environment=dict(environment()),
-            started=time.strftime("%Y-%m-%d %H:%M:%S"),
-        )
-
-    @property
-    def seconds(self) -> float:
-        """Wall time so far, of all runs that continue one another."""
-        return self._seconds_before + time.time() - self._begun
-
-    def remember(self, note: str) -> None:
-        """Note how far it is."""
-        self.note = note
-        self.write("running", note)
-
-    def write(
-        self,
-        status: Literal["running", "done", "partial", "failed"],
-        note: str = "",
-        outputs: dict[str, str] | None = None,
-    ) -> None:
-        """Write the record as it stands."""
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        replace(
-            self._record,
-            status=status,
-            note=note,
-            outputs=outputs or {},
-            seconds=round(self.seconds, 3),
-            user_seconds=round(time.process_time() - self._cpu, 3),
-            peak_memory_bytes=peak if sys.platform == "darwin" else peak * 1024,
-        ).write(self._folder)
-
-
-def duration(seconds: float) -> str:
-    """`00:04:11`."""
-    whole = round(seconds)
-    return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
 def _refuse_missing(planned: list[Planned], only: Planned | None = None) -> None:

@@ -213,15 +213,17 @@ class _Assessment:
         changed = settings.differences(record.parts.get("settings"), this.parts["settings"], this.names)
         code_changed = bool(record.code) and record.code != this.code
         changes = [str(m) for m in this.missing] if this.missing else self._changes(record, this, changed)
-        begun = record.status != "done" and self.work is not None and not empty(self.places.path(self.work))
+        unfinished = record.status != "done"
+        trained = unfinished and self.work is not None and not empty(self.places.path(self.work))
+        in_pieces = unfinished and record.key == this.key and not empty(self.places.pieces(self.stage))
         this = replace(
             this,
             changes=tuple(changes),
             code_changed=code_changed,
             changed_settings=tuple(changed),
-            begun_otherwise=begun and record.key != this.key and not this.missing,
+            begun_otherwise=trained and record.key != this.key and not this.missing,
         )
-        state, why = self._state(this, record, begun)
+        state, why = self._state(this, record, trained or in_pieces)
         return replace(this, state=state, why=why)
 
     def _state(self, this: Planned, record: Record, begun: bool) -> tuple[State, str]:
@@ -330,7 +332,7 @@ class _Assessment:
 
 
 def empty(folder: Path) -> bool:
-    """Whether a work folder holds nothing to continue from."""
+    """Whether a folder holds nothing to continue from."""
     return not folder.is_dir() or not any(folder.iterdir())
 
 

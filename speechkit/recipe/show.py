@@ -8,8 +8,8 @@ from typing import Any
 
 from speechkit.config import plain
 from speechkit.recipe import settings
+from speechkit.recipe.attempt import duration
 from speechkit.recipe.digests import Digests
-from speechkit.recipe.execution import duration
 from speechkit.recipe.places import Places
 from speechkit.recipe.planning import Planned
 

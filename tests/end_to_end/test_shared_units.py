@@ -124,7 +124,11 @@ def test_a_stage_that_was_killed_goes_on_with_the_pieces_that_are_missing(
     assert run(system, "--stages", "8") == 128 + signal.SIGTERM
     assert not units_of(system).exists()
     assert len(list(pieces(system).glob("*.units"))) == 3
+    capfd.readouterr()
+    assert run(system, "--stages", "8", "--list") == 0
+    assert " partial " in next(line for line in capfd.readouterr().out.splitlines() if "label_units" in line)
     assert run(system, "--stages", "8") == 0
+    assert "stage 8 (label_units): goes on" in capfd.readouterr().err
     assert computed == ["000000", "000001", "000002", "000003", "000003", "000004", "000005", "000006"]
     assert units_of(system).read_bytes() == units_of(finished).read_bytes()
 
