@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from speechkit.models.wavlm.config import WavLMConfig
 from speechkit.nn.conv_front_end import ConvFrontEnd
 from speechkit.nn.encoder import Encoder
-from speechkit.nn.states import States
+from speechkit.nn.states import States, stack_states
+
+_SPARE_FRAMES = 100  # of padding a row: with more of it a CPU is faster one row at a time
 
 
 class WavLM(nn.Module):
@@ -65,6 +67,10 @@ class WavLM(nn.Module):
         """
         if waves.shape[1] < self.config.field_samples:
             raise ValueError(f"{waves.shape[1]} samples: one frame takes {self.config.field_samples}")
+        if self._spares_padding(waves, lengths):
+            rows = self._one_by_one(waves, lengths, mask, channel_mask, layers, last_layer, dropped_layers)
+            num_frames = int(self.num_frames(torch.tensor(waves.shape[1])))
+            return stack_states(rows, num_frames if mask is None else min(num_frames, mask.shape[1]))
         features = self.features(waves, lengths.to(waves.device))
         if mask is not None:
             features = features[:, : mask.shape[1]]
@@ -104,6 +110,41 @@ class WavLM(nn.Module):
     def num_frames(self, lengths: Tensor) -> Tensor:
         """How many frames each of `(B,)` lengths in samples gives; 0 below `config.field_samples`."""
         return self.front_end.num_frames(lengths)
+
+    def _spares_padding(self, waves: Tensor, lengths: Tensor) -> bool:
+        """Whether a CPU would spend its time on padding, and a row is the same without it."""
+        if waves.device.type != "cpu" or torch.compiler.is_compiling():
+            return False
+        if self.config.published_group_norm or self.config.frame_rule == "chunk":
+            return False
+        padding = waves.numel() - int(lengths.sum())
+        return padding > _SPARE_FRAMES * self.config.hop_samples * len(waves)
+
+    def _one_by_one(
+        self,
+        waves: Tensor,
+        lengths: Tensor,
+        mask: Tensor | None,
+        channel_mask: Tensor | None,
+        layers: bool,
+        last_layer: int | None,
+        dropped_layers: frozenset[int],
+    ) -> list[States]:
+        """Each row as a batch of its own, without padding."""
+        samples = lengths.clamp(min=self.config.field_samples)
+        sizes = zip(samples.tolist(), self.num_frames(samples).tolist(), strict=True)
+        return [
+            self(
+                waves[n : n + 1, :row_samples],
+                lengths[n : n + 1],
+                mask=None if mask is None else mask[n : n + 1, :row_frames],
+                channel_mask=None if channel_mask is None else channel_mask[n : n + 1],
+                layers=layers,
+                last_layer=last_layer,
+                dropped_layers=dropped_layers,
+            )
+            for n, (row_samples, row_frames) in enumerate(sizes)
+        ]
 
     def _valid_lengths(self, lengths: Tensor, num_samples: int, num_frames: int) -> Tensor:
         if self.config.frame_rule == "chunk":

@@ -12,6 +12,7 @@ from speechkit.models.wavlm.config import PRESETS, WavLMConfig
 from speechkit.models.wavlm.heads import UnitHead, WavLMForUnits
 from speechkit.models.wavlm.model import WavLM, scale_gradient
 from speechkit.nn.encoder_config import EncoderConfig
+from speechkit.nn.states import States
 from tests.models.wavlm import tiny
 
 NETWORKS = [("wavlm", "base"), ("wavlm", "large"), ("hubert", "base"), ("wav2vec2", "large")]
@@ -40,6 +41,43 @@ def test_a_padded_row_equals_the_row_alone(network: tuple[str, str], lengths: li
         assert frames == alone.output.shape[1] == (n - 400) // 320 + 1
         for found, expected in zip([states.output, *states.layers], [alone.output, *alone.layers], strict=True):
             torch.testing.assert_close(found[row, :frames], expected[0], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_rows_of_much_padding_are_encoded_one_by_one_to_the_same_numbers(
+    network: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch, sizes = waves([60000, 4000, 399, 9000], 61000)
+    mask = torch.rand(4, 187, generator=torch.Generator().manual_seed(0)) < 0.3  # the last frames are cut off
+    channels = torch.rand(4, 32, generator=torch.Generator().manual_seed(1)) < 0.2
+    given = {"mask": mask, "channel_mask": channels, "layers": True, "dropped_layers": frozenset({1})}
+
+    def encoded() -> tuple[States, list[Tensor], list[int]]:
+        model = tiny.encoder(*network)
+        rows: list[int] = []
+        model.transformer.register_forward_hook(lambda m, x, y: rows.append(len(x[0])))
+        states = model(batch, sizes, **given)
+        valid = torch.arange(187) < states.lengths[:, None]
+        ((states.output.square().sum(-1) * valid).sum() + states.features[valid].square().sum()).backward()
+        return states, [p.grad for p in model.parameters() if p.grad is not None], rows
+
+    found, gradients, rows = encoded()
+    assert rows == [1, 1, 1, 1]
+    monkeypatch.setattr("speechkit.models.wavlm.model._SPARE_FRAMES", 1000)
+    expected, all_at_once, rows = encoded()
+    assert rows == [4]
+    assert found.lengths.tolist() == expected.lengths.tolist() == [187, 12, 0, 27]
+    for a, b in zip(
+        [found.output, found.features, *found.layers],
+        [expected.output, expected.features, *expected.layers],
+        strict=True,
+    ):
+        assert a.shape == b.shape
+        for row, length in enumerate(found.lengths):
+            torch.testing.assert_close(a[row, :length], b[row, :length], rtol=1e-3, atol=1e-4)
+    largest = max(float(gradient.abs().max()) for gradient in all_at_once)  # those of the keys' biases are 0
+    for a, b in zip(gradients, all_at_once, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5 * largest)
 
 
 def test_the_chunk_rule_keeps_a_frame_that_sees_padding() -> None:
