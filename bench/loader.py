@@ -45,7 +45,10 @@ def groups(settings: Settings) -> Iterator[Group]:
     few = settings.quick
     index = record(settings.folder / "long", *((8, 1, 2) if few else (200, 2, 16)))
     given: dict[str, Any] = {"index": index, "batch_seconds": 5.0 if few else 100.0}
-    sides = [Side(name="speechkit, no worker", make=our_features, arguments=given)]
+    sides = [
+        Side(name="speechkit, 1 worker", make=our_features, arguments=given | {"workers": 1}),
+        Side(name="speechkit, no worker", make=our_features, arguments=given, tolerance=CLOSE),
+    ]
     for workers in (0, 1) if few else (0, 1, 2):
         arguments = given | {"workers": workers}
         name = f"DataLoader and torchaudio, {workers} workers"
@@ -75,12 +78,14 @@ def seconds_of(index: Path) -> float:
 
 
 def our_features(index: Path, batch_seconds: float, device: str = "cpu", workers: int = 0) -> Work:
-    """An epoch of the device loader."""
+    """An epoch of the device loader; every turn goes on with the next one, its workers stay."""
     loader = _feature_loader(index, batch_seconds, device=device, workers=workers)
+    steps = loader.steps()
+    epochs = itertools.count()
 
     def work() -> Output:
         rows: list[Tensor] = []
-        for step in itertools.islice(loader.steps(), len(loader.plan.epoch(0))):
+        for step in itertools.islice(steps, len(loader.plan.epoch(next(epochs)))):
             for batch in step.load():
                 assert batch.features is not None
                 assert batch.feature_lengths is not None
