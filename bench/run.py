@@ -17,11 +17,12 @@ from pathlib import Path
 
 from bench.case import Settings
 from bench.table import page, table
-from speechkit.errors import MissingDependency, SpeechkitError
+from speechkit.errors import SpeechkitError
 from speechkit.files import write_text
 
 CASES = ("forward", "train_step", "loader", "kmeans", "transcribe", "gpu")
 _RESULTS = Path(__file__).with_name("RESULTS.md")
+_NO_DEVICE = "Not run: this machine has no CUDA device.\n"
 _VERSIONS = ("torch", "torchaudio", "transformers", "onnxruntime", "scikit-learn", "numpy", "soundfile")
 _UNITS = {  # flags of Linux for instructions that multiply numbers of a type
     "float32": ("avx2", "avx512f", "asimd"),
@@ -34,16 +35,16 @@ def main(argv: list[str] | None = None) -> int:
     """Run the cases asked for; returns the exit code."""
     args = _arguments(argv)
     logging.getLogger("speechkit").setLevel(logging.ERROR)
-    code = 0
+    code, where = 0, environment()
     for case in args.cases or CASES:
         try:
-            section = _section(case, args)
+            section = _section(case, args, where)
         except SpeechkitError as error:  # the other cases can do without
             print(f"error: {case}: {error.message}" + (f"\nhint: {error.hint}" if error.hint else ""), file=sys.stderr)
             code = error.exit_code
             continue
-        print(f"## {case}\n\n{section}", flush=True)
-        if args.output:
+        print(f"## {case}\n\n{section or _NO_DEVICE}", flush=True)
+        if args.output and section:
             old = args.output.read_text(encoding="utf-8") if args.output.exists() else ""
             write_text(args.output, page(old, CASES, {case: section}))
     return code
@@ -68,8 +69,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def _section(case: str, args: argparse.Namespace) -> str:
-    """What was measured, where and when."""
+def _section(case: str, args: argparse.Namespace, where: str) -> str:
+    """What was measured, where and when; empty where there is nothing to measure it on."""
     module = importlib.import_module(f"bench.{case}")
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         settings = Settings(
@@ -81,9 +82,9 @@ def _section(case: str, args: argparse.Namespace) -> str:
         )
         groups = list(module.groups(settings))
     if not groups:
-        return "Not run: this machine has no CUDA device.\n"
+        return ""
     quick = "A quick run: these times mean nothing. " if args.quick else ""
-    return f"{quick}{environment()}; medians of {args.trials}.\n\n{table(groups)}"
+    return f"{quick}{where}; medians of {args.trials}.\n\n{table(groups)}"
 
 
 def environment() -> str:
@@ -116,7 +117,7 @@ def _version(name: str) -> str:
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
-        raise MissingDependency(f"{name} is not installed", hint="make venv, or pip install '.[bench]'") from None
+        return "none"
 
 
 def _commit() -> str:

@@ -26,6 +26,7 @@ from speechkit.errors import UsageError, nearest
 Keys = tuple[str | int, ...]  # the way to a value: ("model", "conv", 2) is model.conv[2]
 T = TypeVar("T")
 
+FREE: Mapping[str, bool] = types.MappingProxyType({"free": True})  # of a field that no result depends on
 _NOTHING = ("", "~", "null", "Null", "NULL")
 _TAGS = frozenset(f"tag:yaml.org,2002:{t}" for t in ("str", "int", "float", "bool", "null", "timestamp", "map", "seq"))
 _MERGE = "tag:yaml.org,2002:merge"
@@ -80,20 +81,25 @@ def dump(instance: Any) -> str:
     return text
 
 
-def plain(value: Any) -> Any:
+def plain(value: Any, *, decisive: bool = False) -> Any:
     """Turn settings into what JSON and YAML hold: dataclasses and named tuples become dicts, tuples lists.
+
+    Args:
+        value: the settings.
+        decisive: without the fields whose metadata is `FREE`.
 
     Raises:
         TypeError: the value, or one inside it, is none of these and no plain scalar.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        fields = [f for f in dataclasses.fields(value) if not (decisive and "free" in f.metadata)]
+        return {f.name: plain(getattr(value, f.name), decisive=decisive) for f in fields}
     if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
+        return {str(k): plain(v, decisive=decisive) for k, v in value.items()}
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return plain(value._asdict())
+        return plain(value._asdict(), decisive=decisive)
     if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
+        return [plain(v, decisive=decisive) for v in value]
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise TypeError(f"a setting cannot be a {type(value).__name__}: {value!r}")

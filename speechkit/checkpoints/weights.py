@@ -76,7 +76,7 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     try:
         save_file({n: t.detach().contiguous() for n, t in tensors.items()}, path, metadata={"format": "pt"})
     except SafetensorError as error:  # also what the system refused
-        raise OutputError(f"{path.parent}: cannot write the weights: {error}", code="output.write") from error
+        raise OutputError(f"{path.parent}: cannot write {path.name}: {error}", code="output.write") from error
     path.chmod(mode)  # safetensors makes files that only their owner may read
 
 

@@ -16,14 +16,15 @@ from speechkit.cli.inputs import Input, Inputs, add_input_arguments, find_inputs
 from speechkit.cli.model import add_offline_argument, positive, require_model, seconds
 from speechkit.cli.outputs import Outputs, Target, choose_formats, choose_target
 from speechkit.cli.shares import add_sharing_arguments
-from speechkit.errors import OutputError, UsageError
+from speechkit.errors import OutputError, SpeechkitError, UsageError
 from speechkit.files import sha256, unwritable, whole, write_text
-from speechkit.jobs import MANIFEST, Piece, Walk, cut
+from speechkit.jobs import Piece, Walk, cut
 
 if TYPE_CHECKING:
     from speechkit.pipelines.feature_files import CorpusRecording, FeatureWork
 
 FORMATS = ("safetensors", "npy", "ark")
+_LIST = "feats.scp"
 _LAYERS = re.compile(r"(\d+)(?:-(\d+))?")
 _WEIGHTS = (".safetensors", ".bin")
 
@@ -123,9 +124,12 @@ def _corpus(args: argparse.Namespace, work: FeatureWork, inputs: Inputs, folder:
     walk = Walk(compute=work, folder=folder, suffix=f".{work.store.format}", settings=_settings(work))
     if pieces:
         left = _walk(args, walk, pieces)
+        if left and not args.shard:
+            message = f"{folder}: {left} of {len(pieces)} pieces are not there"
+            hint = "do the processes write to a folder that this machine sees?"
+            raise SpeechkitError(message, hint=hint, code="features.pieces")
         if left:
-            shard = f"shard {args.shard} is done, " if args.shard else ""
-            _say(args, f"{shard}{left} of {len(pieces)} pieces are left")
+            _say(args, f"shard {args.shard} is done, {left} of {len(pieces)} pieces are left")
             return 0
         _finish(walk, pieces)
     facts = [done.facts for piece in pieces if (done := walk.done(piece))]
@@ -135,20 +139,16 @@ def _corpus(args: argparse.Namespace, work: FeatureWork, inputs: Inputs, folder:
 def _walk(args: argparse.Namespace, walk: Walk[CorpusRecording], pieces: list[Piece[CorpusRecording]]) -> int:
     """Compute what is not done; gives the number of pieces that are left."""
     mine = args.shard.of(pieces) if args.shard else pieces
+    if not args.overwrite:
+        _refuse_other(walk, pieces)
     try:
         walk.folder.mkdir(parents=True, exist_ok=True)
-        if args.overwrite:
-            for path in [walk.folder / MANIFEST, *map(walk.marker, mine)]:
-                path.unlink(missing_ok=True)
+        for piece in mine:
+            _forget(walk, piece, everything=args.overwrite)
+        if any(walk.done(piece) is None for piece in pieces):
+            (walk.folder / _LIST).unlink(missing_ok=True)  # it tells of others
     except OSError as error:
         raise unwritable(walk.folder, error) from error
-    other = walk.otherwise(mine)
-    if other:
-        raise OutputError(
-            f"{other}: belongs to features with other settings",
-            hint="another folder, or --overwrite",
-            code="output.exists",
-        )
     bar = Console(quiet=args.verbosity < 0).bar("features", "piece")
     try:
         left = walk.run(
@@ -165,6 +165,28 @@ def _walk(args: argparse.Namespace, walk: Walk[CorpusRecording], pieces: list[Pi
     return len(left)
 
 
+def _refuse_other(walk: Walk[CorpusRecording], pieces: Sequence[Piece[CorpusRecording]]) -> None:
+    """See that what lies in the folder is of these settings and of this corpus, as it is or as it was."""
+    hint = "another folder, or --overwrite"
+    other = walk.otherwise(pieces)
+    if other:
+        raise OutputError(f"{other}: belongs to features with other settings", hint=hint, code="output.exists")
+    keys = {recording.key for piece in pieces for recording in piece.items}
+    ends = {done.facts.get(end) for done in walk.found() for end in ("first", "last")}
+    if ends and not ends & keys:
+        raise OutputError(f"{walk.folder}: has the features of another corpus", hint=hint, code="output.exists")
+
+
+def _forget(walk: Walk[CorpusRecording], piece: Piece[CorpusRecording], *, everything: bool) -> None:
+    """Let a piece be computed anew: one that has failures, which may be mended, or any."""
+    done = walk.done(piece)
+    if everything or (done is not None and done.facts["failed"]):
+        walk.marker(piece).unlink(missing_ok=True)
+    if everything:  # perhaps in another format
+        for format in FORMATS:
+            walk.output(piece).with_suffix(f".{format}").unlink(missing_ok=True)
+
+
 def _finish(walk: Walk[CorpusRecording], pieces: Sequence[Piece[CorpusRecording]]) -> None:
     walk.write_manifest(pieces)
     if walk.suffix != ".ark":
@@ -174,7 +196,7 @@ def _finish(walk: Walk[CorpusRecording], pieces: Sequence[Piece[CorpusRecording]
         done = walk.done(piece)
         assert done is not None
         places |= {key: f"{walk.output(piece)}:{offset}" for key, offset in done.facts.get("offsets", {}).items()}
-    write_text(walk.folder / "feats.scp", "".join(f"{key} {places[key]}\n" for key in sorted(places)))
+    write_text(walk.folder / _LIST, "".join(f"{key} {places[key]}\n" for key in sorted(places)))
 
 
 def _report(args: argparse.Namespace, facts: Sequence[dict[str, Any]], broken: list[dict[str, Any]]) -> int:
@@ -205,13 +227,14 @@ def _recordings(items: Sequence[Input]) -> list[CorpusRecording]:
             continue
         if not isinstance(source.path, str | Path):
             raise UsageError("standard input is one recording, not one of several", code="usage.stdin")
-        stat = source.path.stat() if isinstance(source.path, Path) else None
+        file = _file(source.path)
+        stat = file.stat() if file is not None and file.is_file() else None
         found.append(
             CorpusRecording(
                 key=item.output,
                 name=source.name,
                 path=str(source.path),
-                is_file=stat is not None,
+                is_file=isinstance(source.path, Path),
                 start=source.start,
                 num_samples=source.num_samples,
                 channel=source.channel,
@@ -222,6 +245,16 @@ def _recordings(items: Sequence[Input]) -> list[CorpusRecording]:
     if twice:
         raise UsageError(f"two inputs would be called {twice[0]}", code="usage.clash")
     return sorted(found, key=lambda recording: recording.key)
+
+
+def _file(path: str | Path) -> Path | None:
+    """The file that holds a recording; None where a command makes it."""
+    from speechkit.data.kaldi.rxfilename import parse
+
+    if isinstance(path, Path):
+        return path
+    name = parse(path)
+    return None if name.kind == "pipe" else Path(name.target)
 
 
 def _settings(work: FeatureWork) -> dict[str, Any]:

@@ -40,6 +40,9 @@ def _from_environment() -> Shard:
     for index, count in _VARIABLES:
         if index in os.environ and count in os.environ:
             first = int(os.environ.get("SLURM_ARRAY_TASK_MIN", "0")) if index.startswith("SLURM") else 0
-            return Shard(int(os.environ[index]) - first, int(os.environ[count]))
+            number, total = int(os.environ[index]) - first, int(os.environ[count])
+            if number >= total:
+                raise ValueError(f"auto: {index}={os.environ[index]} of {total}: the array is no whole range, give I/N")
+            return Shard(number, total)
     names = ", ".join("/".join(pair) for pair in _VARIABLES)
     raise ValueError(f"auto: none of {names} is set")

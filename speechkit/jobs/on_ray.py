@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib
 import os
 import signal
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from speechkit.errors import MissingDependency, SpeechkitError
-from speechkit.jobs.unit import KILLED, Interrupted, Work, call
+from speechkit.jobs.unit import KILLED, Failure, Interrupted, Work, call
 
 _POLL_SECONDS = 0.2
 _RETRIES = 3  # of a unit whose worker died
@@ -53,9 +55,11 @@ def on_ray(
 
 def _call_here(folder: Path, function: Work[Any, Any], index: int, unit: Any) -> Any:
     """Call a unit in the folder of the command, where its relative paths count from."""
-    with suppress(FileNotFoundError):  # on another machine it may lie elsewhere
-        os.chdir(folder)
-    return call(function, index, unit)
+    entered = call(os.chdir, index, folder)
+    if not isinstance(entered, Failure):
+        return call(function, index, unit)
+    hint = "the machines of a cluster must see the folder of the command and its outputs under the same names"
+    return replace(entered, message=f"{socket.gethostname()}: {entered.message}", hint=hint)
 
 
 def _result(ray: Any, reference: Any) -> Any:

@@ -12,7 +12,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -159,6 +159,13 @@ class Walk(Generic[Item]):
                 return self.marker(piece)
         return None
 
+    def found(self) -> Iterator[Done]:
+        """What all markers in the folder say, whatever pieces they are of."""
+        for marker in sorted(self.folder.glob("*.done.json")):
+            done = _read(marker)
+            if done is not None:
+                yield done
+
     def run(self, pieces: Sequence[Piece[Item]], shard: Shard | None = None, **options: Any) -> list[Piece[Item]]:
         """Compute what is not done of all pieces, or of a share; give those of all that are then still missing.
 
@@ -175,6 +182,8 @@ class Walk(Generic[Item]):
         todo = [piece for piece in mine if self.done(piece, reread=True) is None]
         if len(todo) < len(mine):
             log.info("%d of %d pieces are done already", len(mine) - len(todo), len(mine))
+        if todo or any(self.done(piece) is None for piece in pieces):
+            (self.folder / MANIFEST).unlink(missing_ok=True)  # it tells of others
         run_jobs(self, todo, **options)
         return [piece for piece in pieces if self.done(piece) is None]
 

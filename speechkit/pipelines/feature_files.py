@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from speechkit.audio.files import Channel
+from speechkit.checkpoints.weights import write_safetensors
 from speechkit.data.kaldi.ark import write_ark
 from speechkit.errors import InputError, UsageError
 from speechkit.jobs import Piece
@@ -120,7 +120,7 @@ class FeatureWork:
     batch_seconds: float = 120.0
 
     def __call__(self, piece: Piece[CorpusRecording], output: Path) -> dict[str, Any]:
-        """Write the piece; tells the numbers of recordings and frames, who failed and why, and where things lie."""
+        """Write the piece; tells its ends, the numbers of recordings and frames, who failed, and where things lie."""
         found: dict[str, dict[str, Tensor]] = {}
         failed: list[dict[str, Any]] = []
         with one_thread():
@@ -134,7 +134,8 @@ class FeatureWork:
                     found[item.key] = result
         frames = sum(len(next(iter(named.values()))) for named in found.values())
         offsets = write_features(output, found, self.features, self.store)
-        facts: dict[str, Any] = {"recordings": len(found), "frames": frames, "failed": failed}
+        ends = {"first": piece.items[0].key, "last": piece.items[-1].key}
+        facts: dict[str, Any] = {**ends, "recordings": len(found), "frames": frames, "failed": failed}
         return facts | {"offsets": offsets} if offsets else facts
 
 
@@ -172,7 +173,7 @@ def write_features(
         )
         rows |= {f"{key}/{name}": x.contiguous() for name, x in zip(named, ready, strict=True)}
     if store.format == "safetensors":
-        save_file(rows, path)
+        write_safetensors(path, rows)
         return {}
     if store.format == "npy":
         (array,) = rows.values()

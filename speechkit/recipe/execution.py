@@ -97,12 +97,17 @@ def execute(
     """
     selection.check(recipe)
     if resources.shard is not None:
+        if selection.force:
+            hint = "--force-stage without --shard begins it afresh, and --nj and --executor share it too"
+            raise UsageError("--force-stage and --shard do not go together", hint=hint, code="recipe.shard")
         unfinished = _share(recipe, config, places, selection, console, resources, resources.shard)
         if unfinished is not None:
             return unfinished
     elif started_together():
         stage = the_training([s for s in recipe.stages if selection.includes(s)])
         if rank():
+            if not _find(plan(recipe, config, places, selection), stage.number).runs:
+                return Report(ran=(), signal=None, next_stage=None)  # process 0 leaves it out too
             received = follow(stage, config, places, resources.device, resources.command)
             return Report(ran=(stage.number,), signal=received, next_stage=None)
     if not places.exp.exists():  # a run that cannot begin leaves no folder
@@ -111,14 +116,16 @@ def execute(
             places.exp.mkdir(parents=True)
         except OSError as error:
             raise files.unwritable(places.exp, error) from error
-    try:
-        with files.lock(places.exp / LOCK, places.shown("exp")), StopSignals(console.line) as signals:
-            return _Run(recipe, config, places, selection, console, resources, signals).run()
-    except Busy:
-        if resources.shard is None:
-            raise
-        console.line("another process puts the pieces together")
-        return Report(ran=(), signal=None, next_stage=None)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(files.lock(places.exp / LOCK, places.shown("exp")))
+        except Busy as busy:
+            if resources.shard is None or busy.hint:  # of another machine nobody knows whether it is alive
+                raise
+            console.line(f"another process puts the pieces together: {busy.message}")
+            return Report(ran=(), signal=None, next_stage=None)
+        signals = stack.enter_context(StopSignals(console.line))
+        return _Run(recipe, config, places, selection, console, resources, signals).run()
 
 
 def _share(
@@ -266,6 +273,8 @@ class _Run:
         stage = this.stage
         work = self._work(this)
         self._remove_leftovers(this)
+        if this.forced:
+            files.remove(self.places.pieces(stage))
         attempt = Attempt(this, self.places, command=self.resources.command, device=self._device(stage))
         attempt.write("running")
         self.console.line(f"{stage}: {'goes on' if this.state == 'partial' else 'begins'} ({this.why or this.state})")

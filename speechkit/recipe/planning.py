@@ -194,7 +194,7 @@ class _Assessment:
         """The stage with its state."""
         if self.stage.when is not None and not self.stage.when(self.config):
             why = settings.untrue(self.stage.when, self.config)
-            return self._make("skipped", f"skipped: {why}", selected=False)
+            return self._make("skipped", f"skipped: {why}")
         missing = tuple(self._missing())
         parts = self._parts()
         key = "" if missing else settings.key(parts)
@@ -286,7 +286,7 @@ class _Assessment:
             "recipe": "" if self._shared else self.recipe.name,  # systems that prepare data alike share it
             "stage": self.stage.name,
             "version": self.stage.version,
-            "settings": plain(self.settings),
+            "settings": plain(self.settings, decisive=True),
             "inputs": inputs,
             "outputs": self.outputs,
             "environment": {"speechkit": ".".join(version(DISTRIBUTION).split(".")[:2])},

@@ -7,6 +7,7 @@ stage as ever. The others run the same function for its training alone; what the
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from speechkit.errors import SpeechkitError, UsageError
-from speechkit.recipe.context import Bar, Context, ShareDone
+from speechkit.recipe.context import Bar, Console, Context, ShareDone
 from speechkit.recipe.environment import environment
 from speechkit.recipe.logs import stage_log
 from speechkit.recipe.places import Places
@@ -28,6 +29,9 @@ from speechkit.recipe.stage import Stage
 
 _WAIT_SECONDS = 60.0
 _GRACE_SECONDS = 30.0  # for process 0 to find out by itself, as it does with gloo
+_POLL_SECONDS = 1.0
+_PARENT = "SPEECHKIT_PARENT"  # the process that a follower ends with; torchrun looks after its own
+_STOPPED = {code for number in (signal.SIGINT, signal.SIGTERM) for code in (-number, 128 + number)}
 
 
 def rank() -> int:
@@ -56,14 +60,14 @@ def beside(command: Sequence[str], count: int) -> Iterator[None]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), _PARENT: str(os.getpid())}
     ranks = [{"RANK": str(n), "LOCAL_RANK": str(n)} for n in range(count)]
     others = [subprocess.Popen(command, env=os.environ | shared | mine) for mine in ranks[1:]]
     mine = shared | ranks[0]
     os.environ |= mine
     done = threading.Event()
-    for number, other in enumerate(others, 1):
-        threading.Thread(target=_end_with, args=(other, number, count, done), daemon=True).start()
+    for number in range(1, count):
+        threading.Thread(target=_end_with, args=(others, number, done), daemon=True).start()
     try:
         yield
         done.set()
@@ -84,14 +88,27 @@ def beside(command: Sequence[str], count: int) -> Iterator[None]:
             del os.environ[name]
 
 
-def _end_with(other: subprocess.Popen[bytes], number: int, count: int, done: threading.Event) -> None:
-    """End this process after another one that failed, unless it is done first."""
-    code = other.wait()
-    if code and not done.wait(_GRACE_SECONDS):
+def _end_with(others: Sequence[subprocess.Popen[bytes]], number: int, done: threading.Event) -> None:
+    """End all processes after one that failed, unless this one is done first.
+
+    One that was asked to stop has not failed: process 0 may still be writing its checkpoint.
+    """
+    code = others[number - 1].wait()
+    if code and code not in _STOPPED and not done.wait(_GRACE_SECONDS):
+        for other in others:
+            other.kill()
+        count = len(others) + 1
         sys.stderr.write(f"error: process {number} of {count} ended with code {code}; this one waits for it\n")
         sys.stderr.write("hint: the same command continues from the last checkpoint\n")
         sys.stderr.flush()
         os._exit(SpeechkitError.exit_code)
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it has died, whatever kernel it waits in."""
+    while os.getppid() == int(os.environ[_PARENT]):
+        time.sleep(_POLL_SECONDS)
+    os._exit(SpeechkitError.exit_code)
 
 
 def the_training(stages: Sequence[Stage[Any, Any]]) -> Stage[Any, Any]:
@@ -109,6 +126,8 @@ def the_training(stages: Sequence[Stage[Any, Any]]) -> Stage[Any, Any]:
 
 def follow(stage: Stage[Any, Any], config: Any, places: Places, device: str, command: str) -> int | None:
     """Take part in a training as a process other than 0; gives the signal that ended it, if one did."""
+    if _PARENT in os.environ:
+        threading.Thread(target=_end_with_parent, daemon=True).start()
     name = f"process{rank()}"
     with taking_part(stage, config, places, name, command, device=device) as (context, signals):
         try:
@@ -120,7 +139,14 @@ def follow(stage: Stage[Any, Any], config: Any, places: Places, device: str, com
 
 @contextmanager
 def taking_part(
-    stage: Stage[Any, Any], config: Any, places: Places, name: str, command: str, **known: Any
+    stage: Stage[Any, Any],
+    config: Any,
+    places: Places,
+    name: str,
+    command: str,
+    *,
+    console: Console | None = None,
+    **known: Any,
 ) -> Iterator[tuple[Context, StopSignals]]:
     """The context of a process that helps with a stage: its outputs go nowhere, and its log has a name of its own.
 
@@ -130,11 +156,13 @@ def taking_part(
         places: the folders.
         name: of the process.
         command: for the log.
-        known: fields of the context that are not those of a silent process with one job.
+        console: is told how it goes; None: nobody is.
+        known: fields of the context that are not those of a process with one job.
     """
+    console = console or _Silence()
     log_file = places.exp / "log" / f"{stage.label}.{name}.log"
     with (
-        StopSignals(lambda text: None) as signals,  # noqa: ARG005
+        StopSignals(console.line) as signals,
         tempfile.TemporaryDirectory() as nowhere,
         stage_log(log_file, command, environment()) as log,
     ):
@@ -150,7 +178,7 @@ def taking_part(
             "nj": 1,
             "log": log,
             "log_file": log_file,
-            "console": _Silence(),
+            "console": console,
             "note": _nothing,
             "should_stop": signals.stopping,
         }

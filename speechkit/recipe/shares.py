@@ -59,7 +59,7 @@ def compute_share(
     """
     name = f"shard{shard.index}of{shard.count}"
     known |= {"shard": shard, "key": this.key, "pieces": places.pieces(this.stage)}
-    with taking_part(this.stage, config, places, name, command, **known) as (context, signals):
+    with taking_part(this.stage, config, places, name, command, console=console, **known) as (context, signals):
         try:
             this.stage.run(context, this.settings)
         except ShareDone as done:

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from speechkit import draws
+from speechkit.checkpoints.weights import write_safetensors
 from speechkit.errors import InputError, ModelError
 from speechkit.files import whole, write_json
 
@@ -52,7 +53,7 @@ class KMeans:
             temporary.mkdir()
             config = {"kind": "kmeans", "clusters": clusters, "dim": dim, "frames": self.frames}
             write_json(temporary / "config.json", config | {"inertia": self.inertia})
-            save_file({"centers": self.centers.cpu().contiguous()}, temporary / "model.safetensors")
+            write_safetensors(temporary / "model.safetensors", {"centers": self.centers.cpu()})
 
     @classmethod
     def load(cls, folder: str | Path, device: str | torch.device = "cpu") -> KMeans:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from speechkit.config import check_ranges
+from speechkit.config import FREE, check_ranges
 from speechkit.train.schedules import ScheduleSettings
 
 
@@ -39,6 +39,8 @@ class TrainSettings:
         keep_last: how many of the newest weights are kept.
         save_minutes: a checkpoint to continue from is written so often, besides at validations and at the end.
         log_every: steps between rows of metrics.jsonl.
+
+    Those with `FREE` may change in the middle of a training.
     """
 
     max_steps: int | None = None
@@ -50,8 +52,8 @@ class TrainSettings:
     weight_decay: float = 0.01
     clip: float | None = None
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    recompute: bool = False
-    compile: bool = False
+    recompute: bool = field(default=False, metadata=FREE)
+    compile: bool = field(default=False, metadata=FREE)
     frozen: tuple[str, ...] = ()
     freeze_steps: int = 0
     freeze_first: tuple[str, ...] = ("encoder.",)
@@ -60,8 +62,8 @@ class TrainSettings:
     best: str = "loss"
     keep_best: int = 1
     keep_last: int = 1
-    save_minutes: float = 30.0
-    log_every: int = 50
+    save_minutes: float = field(default=30.0, metadata=FREE)
+    log_every: int = field(default=50, metadata=FREE)
 
     def __post_init__(self) -> None:
         if self.max_steps is None and self.max_minutes is None:

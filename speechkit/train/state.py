@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from speechkit.checkpoints.weights import write_safetensors
+from speechkit.config import plain
 from speechkit.errors import UsageError
 from speechkit.files import remove, sha256, whole, write_json
 from speechkit.train.settings import TrainSettings
@@ -25,7 +26,6 @@ from speechkit.train.settings import TrainSettings
 log = logging.getLogger(__name__)
 
 _KEPT = 2  # the newest, and the one before it in case the newest is damaged
-_FREE = ("log_every", "save_minutes", "recompute", "compile")  # settings that may change in the middle
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,8 +65,8 @@ class TrainState:
 
 def comparable(settings: TrainSettings, seed: int) -> dict[str, Any]:
     """What a continued training must share with its beginning, as JSON has it."""
-    fields: dict[str, Any] = json.loads(json.dumps(asdict(settings) | {"seed": seed}))
-    return {key: value for key, value in fields.items() if key not in _FREE}
+    shared: dict[str, Any] = plain(settings, decisive=True)
+    return shared | {"seed": seed}
 
 
 def save_checkpoint(folder: Path, state: TrainState, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:

@@ -60,17 +60,17 @@ def test_texts_are_those_of_the_pipeline_for_a_model_given_too(
 
 def test_the_page_of_results_keeps_other_cases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = tmp_path / "RESULTS.md"
-    page.write_text("# Old\n\n## transcribe\n\nkept\n", encoding="utf-8")
-    monkeypatch.setattr(run, "_section", lambda case, args: f"new {case}\n")
-    assert run.main(["kmeans", "gpu", "--output", str(page)]) == 0
+    page.write_text("# Old\n\n## loader\n\nold\n\n## transcribe\n\nkept\n", encoding="utf-8")
+    monkeypatch.setattr(run, "_section", lambda case, args, where: f"new {case}\n" if case != "loader" else "")
+    assert run.main(["kmeans", "gpu", "loader", "--output", str(page)]) == 0
     sections = re.findall(r"^## (\w+)\n\n(.*)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    assert sections == [("kmeans", "new kmeans"), ("transcribe", "kept"), ("gpu", "new gpu")]
+    assert sections == [("loader", "old"), ("kmeans", "new kmeans"), ("transcribe", "kept"), ("gpu", "new gpu")]
 
 
 def test_a_case_that_fails_does_not_keep_the_others_from_running(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def section(case: str, args: object) -> str:
+    def section(case: str, args: object, where: str) -> str:
         if case == "kmeans":
             raise SpeechkitError("outputs differ")
         return f"new {case}\n"

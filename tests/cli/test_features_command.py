@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -115,6 +116,69 @@ def test_what_is_done_stays_and_what_changed_is_made_anew(
     assert sorted(path.name for path in Path("out").glob("*.safetensors")) == [
         f"00000{n}.safetensors" for n in range(3)
     ]
+
+
+def test_the_features_of_another_corpus_are_not_replaced(
+    seven_recordings: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--kind", "fbank", "--piece", "2", "-o", "out")
+    assert features("rec", *words) == 0
+    before = {path.name: path.read_bytes() for path in Path("out").iterdir()}
+    Path("other").mkdir()
+    for name in "xy":
+        soundfile.write(f"other/{name}.wav", noise(1, 4000), RATE)
+    for more in ((), ("--shard", "0/2")):
+        assert features("other", *words, *more) == 5
+        said = capsys.readouterr().err
+        assert "out: has the features of another corpus\nhint: another folder, or --overwrite" in said
+    assert {path.name: path.read_bytes() for path in Path("out").iterdir()} == before
+    assert features("other", *words, "--overwrite") == 0
+    assert sorted(path.name for path in Path("out").iterdir()) == [
+        "000000.done.json", "000000.safetensors", "manifest.json"
+    ]  # fmt: skip
+
+
+def test_shards_of_different_settings_are_refused(seven_recordings: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("rec", "--piece", "2", "-o", "out", "--shard")
+    assert features(*words, "0/2", "--kind", "fbank") == 0
+    assert features(*words, "1/2", "--kind", "mfcc") == 5
+    assert "belongs to features with other settings" in capsys.readouterr().err
+
+
+def test_lists_go_while_pieces_are_replaced_and_with_another_format(seven_recordings: Path) -> None:
+    words = ("rec", "--kind", "fbank", "--piece", "3", "-o", "out")
+    assert features(*words, "-f", "ark") == 0
+    soundfile.write("rec/c.wav", noise(9, 3000), RATE)
+    assert features(*words, "-f", "ark", "--shard", "1/3") == 0  # not the piece that changed
+    assert not Path("out/manifest.json").exists()
+    assert not Path("out/feats.scp").exists()
+    assert features(*words, "-f", "ark") == 0
+    assert list(dict(read_scp("out/feats.scp"))) == NAMES
+    assert features(*words, "--overwrite") == 0
+    assert {path.suffix for path in Path("out").iterdir()} == {".safetensors", ".json"}
+
+
+def test_what_could_not_be_read_is_tried_again(seven_recordings: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good = Path("rec/b.wav").read_bytes()
+    Path("list.scp").write_text("".join(f"{name} rec/{name}.wav\n" for name in NAMES))
+    Path("rec/b.wav").write_bytes(b"RIFF nothing")
+    words = ("list.scp", "--kind", "fbank", "--piece", "2", "-o", "out")
+    assert features(*words) == 1
+    Path("rec/b.wav").write_bytes(good)
+    assert features(*words) == 0
+    before = {p.name: p.stat().st_mtime_ns for p in Path("out").glob("*.safetensors")}
+    os.utime("rec/c.wav", (0, 0))  # another file, as far as one can see
+    assert features(*words) == 0
+    after = {p.name: p.stat().st_mtime_ns for p in Path("out").glob("*.safetensors")}
+    assert [name for name in sorted(after) if after[name] != before[name]] == ["000001.safetensors"]
+
+
+def test_pieces_that_come_from_no_process_are_an_error(
+    seven_recordings: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("speechkit.jobs.pieces.run_jobs", lambda *given, **options: [])
+    assert features("rec", "--kind", "fbank", "-o", "out") == 1
+    assert "out: 1 of 1 pieces are not there\nhint: do the processes write" in capsys.readouterr().err
 
 
 def test_an_archive_has_a_sorted_list_of_its_matrices(seven_recordings: Path) -> None:

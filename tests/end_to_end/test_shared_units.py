@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ import torch
 
 from speechkit import jobs
 from speechkit.cli.main import main
+from speechkit.files import lock
 from speechkit.models import save
 from speechkit.models.wavlm.config import WavLMConfig
 from speechkit.models.wavlm.model import WavLM
@@ -169,3 +171,43 @@ def test_a_share_that_is_none_is_refused(system: Path, capsys: pytest.CaptureFix
     assert "--shard: auto: none of SLURM_ARRAY_TASK_ID/SLURM_ARRAY_TASK_COUNT" in capsys.readouterr().err
     assert run(system, "--stages", "8", "--shard", "2/2") == 2
     assert "no shard 2/2: they count from 0 to 1" in capsys.readouterr().err
+
+
+def test_an_array_that_is_no_whole_range_is_refused(
+    system: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in (("ID", "17"), ("MIN", "3"), ("COUNT", "2")):
+        monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", value)
+    assert run(system, "--stages", "8", "--shard", "auto") == 2
+    assert "SLURM_ARRAY_TASK_ID=17 of 2: the array is no whole range, give I/N" in capsys.readouterr().err
+
+
+def test_a_forced_stage_uses_none_of_the_pieces_that_are_there(
+    system: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(system, "--stages", "8", "--shard", "1/3") == 0
+    computed: list[str] = []
+    label = units._Labels.__call__
+    monkeypatch.setattr(
+        units._Labels, "__call__", lambda work, piece, output: computed.append(piece.name) or label(work, piece, output)
+    )
+    assert run(system, "--stages", "8", "--force-stage", "8", "--shard", "0/3") == 2
+    assert "--force-stage and --shard do not go together\nhint: " in capsys.readouterr().err
+    assert run(system, "--stages", "8", "--force-stage", "8") == 0
+    assert len(computed) == UTTERANCES
+
+
+def test_a_share_says_who_puts_the_pieces_together_and_fails_if_nobody_knows_whether_it_lives(
+    system: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    owner = {"host": "elsewhere", "boot_id": "b", "pid": 1, "user": "ann", "started": "2026-01-01 00:00:00"}
+    lock_file = system / "exp/tiny/.lock"
+    lock_file.write_text(json.dumps(owner))
+    assert run(system, "--stages", "8", "--shard", "0/1") == 75
+    assert "exp/tiny is in use by ann@elsewhere pid 1" in capsys.readouterr().err
+    lock_file.unlink()
+    with lock(lock_file, "exp/tiny"):
+        assert run(system, "--stages", "8", "--shard", "0/1") == 0
+    assert "another process puts the pieces together: exp/tiny is in use by" in capsys.readouterr().err
+    assert run(system, "--stages", "8", "--shard", "0/1") == 0
+    assert units_of(system).exists()

@@ -360,3 +360,5 @@ def test_torchrun_trains_what_one_process_trains(number: int, workspace: Workspa
         for key in {"loss", "gradient_norm", "wer"} & alone.keys():
             assert shared[key] == pytest.approx(alone[key], rel=1e-5), key
     assert (other.exp / f"log/{number}_{name}.process1.log").exists()
+    again = [sys.executable, *start, "-m", "speechkit", *words[: words.index("--force-stage")]]
+    subprocess.run(again, check=True, env=environment(), timeout=60)  # it is done: none waits for another

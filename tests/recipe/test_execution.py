@@ -3,12 +3,13 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from speechkit.config import FREE
 from speechkit.errors import Busy, InputError, OutputError, UsageError
 from speechkit.files import lock
 from speechkit.recipe import Context, Interrupted, Recipe, Stage, StageFailed
@@ -99,6 +100,26 @@ def test_a_run_makes_everything_and_a_second_one_skips_it(bench: Make) -> None:
     assert [line.rpartition(", ")[2] for line in b.console.lines] == ["skipped"] * 3
     left = [p.name for p in b.places.egs.rglob(".*") if p.name not in (".stages", ".digests.jsonl", ".scratch")]
     assert left == []
+
+
+def test_a_stage_that_the_configuration_leaves_out_is_said(bench: Make) -> None:
+    b = bench(with_stage(12, when=lambda c: c.use_lm))
+    config = Config(use_lm=False)
+    assert b.run(config).ran == (1, 10)
+    assert b.console.lines[-1] == "stage 12 (decode): skipped: use_lm is false"
+    assert b.run(config, numbers=frozenset({12})).ran == ()
+    assert b.console.lines == ["stage 12 (decode): skipped: use_lm is false"]
+
+
+def test_settings_that_no_result_depends_on_change_nothing(bench: Make) -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Steps:
+        steps: int = 4
+        log_every: int = field(default=1, metadata=FREE)
+
+    b = bench(with_stage(10, settings=lambda c: Steps(log_every=c.stop_at), run=lambda c, s: train(c, s.steps)))
+    b.run(Config())
+    assert b.run(Config(stop_at=5)).ran == ()
 
 
 def test_the_record_and_the_log_tell_how_it_went(bench: Make) -> None:
