@@ -28,6 +28,8 @@ _STARTS = 3
 def groups(settings: Settings) -> Iterator[Group]:
     """A network of the demo's size, one of base size, and the model given: the work, the start-up, and both."""
     folder, quick = settings.folder, settings.quick
+    if settings.model:  # first: not every model can be written for transformers
+        save(load(settings.model), folder / "given", "hf")
     many, few = ((4, 0.5, 1.5), (2, 0.5, 1.5)) if quick else ((200, 1, 12), (16, 1, 20))
     speech.record(folder / "many", speech.lengths(*many))
     speech.record(folder / "few", speech.lengths(*few))
@@ -37,7 +39,6 @@ def groups(settings: Settings) -> Iterator[Group]:
     yield from _three_groups("demo's size, random weights", folder / "demo", folder / "many", settings, padded=None)
     yield from _three_groups("base size, random weights", folder / "base", folder / "few", settings, padded=None)
     if settings.model and settings.recordings:
-        save(load(settings.model), folder / "given", "hf")
         yield from _three_groups(settings.model.name, folder / "given", settings.recordings, settings, padded=0.0)
 
 
