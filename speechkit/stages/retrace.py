@@ -115,7 +115,7 @@ def _stage(recipe: Recipe, training: str) -> Stage[Any, Any]:
 def _inputs(stage: Stage[Any, Any], config: Any, places: Places, record: Record, picked: Any) -> dict[str, Path]:
     """The inputs of the training, if they and its settings are still what it ran with."""
     names = stage_settings.names(stage.settings, config)
-    before, now = record.parts.get("settings"), configuration.plain(picked)
+    before, now = record.parts.get("settings"), configuration.plain(picked, decisive=True)
     if changed := stage_settings.differences(before, now, names):
         raise UsageError(
             f"{places.exp / 'config.yaml'}: {stage.name} ran with other settings: {'; '.join(changed)}",
