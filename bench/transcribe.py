@@ -36,10 +36,10 @@ def groups(settings: Settings) -> Iterator[Group]:
     layer_norm = {"conv_norm": "layer", "waveform_eps": 1e-7}
     _write_recognizer(folder / "demo", networks.demo_encoder(**layer_norm))
     _write_recognizer(folder / "base", networks.encoder_config("wavlm-base", quick=quick, **layer_norm))
-    yield from _three_groups("demo's size, random weights", folder / "demo", folder / "many", settings, padded=None)
-    yield from _three_groups("base size, random weights", folder / "base", folder / "few", settings, padded=None)
+    yield from _three_groups("demo's size, random weights", folder / "demo", folder / "many", settings)
+    yield from _three_groups("base size, random weights", folder / "base", folder / "few", settings)
     if settings.model and settings.recordings:
-        yield from _three_groups(settings.model.name, folder / "given", settings.recordings, settings, padded=0.0)
+        yield from _three_groups(settings.model.name, folder / "given", settings.recordings, settings)
 
 
 def _write_recognizer(folder: Path, config: WavLMConfig) -> None:
@@ -49,16 +49,14 @@ def _write_recognizer(folder: Path, config: WavLMConfig) -> None:
     save(WavLMForCTC(config, _LETTERS), folder, "hf")
 
 
-def _three_groups(
-    name: str, model: Path, recordings: Path, settings: Settings, *, padded: float | None
-) -> Iterator[Group]:
-    """The groups of a model; `padded` is the share of texts that may differ in batches with padding."""
+def _three_groups(name: str, model: Path, recordings: Path, settings: Settings) -> Iterator[Group]:
+    """The groups of a model. In batches of several the pipeline reads on in the padding, so texts may differ."""
     paths = sorted(path for path in recordings.iterdir() if path.suffix.lower().removeprefix(".") in FORMATS)
     if not paths:
         raise InputError(f"{recordings}: no audio files", hint=f"endings are {', '.join(FORMATS)}")
     given = {"model": model, "paths": paths}
     sides = [Side(name="speechkit", make=transcribed, arguments=given)]
-    for size, tolerance in ((1, 0.0), (8, padded)):
+    for size, tolerance in ((1, 0.0), (8, None)):
         arguments = given | {"batch_size": size}
         sides.append(Side(name=f"pipeline, batches of {size}", make=piped, arguments=arguments, tolerance=tolerance))
     timings = compare(sides, settings.trials, starts=1 if settings.quick else _STARTS)
