@@ -1,8 +1,8 @@
 """Recordings to text, end to end: against transformers' pipeline for automatic speech recognition, same weights.
 
 Both load the same folder, in transformers' form. The pipeline is given samples, since it reads files through a program
-of its own that may be missing. In batches it decodes padded frames too: a trained network is silent there, one of
-random weights prints something, so its texts are compared at batches of 1 alone.
+of its own that may be missing. In batches it decodes padded frames too, where a network may print something, so
+its texts have to be equal at batches of 1 alone.
 """
 
 from __future__ import annotations
