@@ -187,7 +187,7 @@ class _Run:
         self._warn(planned)
         ran: list[int] = []
         unfinished: int | None = None
-        for number in [p.stage.number for p in planned if p.selected]:
+        for number in self._chosen(planned):
             this = _find(planned, number)
             if self.signals.stopping():
                 unfinished = number
@@ -204,6 +204,11 @@ class _Run:
             ran.append(number)
         next_stage = self._next(planned) if unfinished is None else unfinished
         return Report(ran=tuple(ran), signal=self.signals.received, next_stage=next_stage)
+
+    def _chosen(self, planned: list[Planned]) -> list[int]:
+        """The stages to go through; one that the configuration skips is mentioned only to those who named it."""
+        chosen = [p for p in planned if p.selected and (p.state != "skipped" or self.selection.names(p.stage))]
+        return [p.stage.number for p in chosen]
 
     def _plan(self) -> list[Planned]:
         planned = plan(self.recipe, self.config, self.places, self.selection, self.digests, locked=True)

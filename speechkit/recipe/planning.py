@@ -52,6 +52,10 @@ class Selection:
         first = 1 if self.first is None else self.first
         return first <= stage.number and (self.last is None or stage.number <= self.last)
 
+    def names(self, stage: Stage[Any, Any]) -> bool:
+        """Whether a stage was chosen by its number, not with all that lie between two."""
+        return stage.number in self.named | (self.numbers or frozenset())
+
     def check(self, recipe: Recipe) -> None:
         """Refuse numbers that the recipe does not have."""
         unknown = (self.force | (self.numbers or frozenset())) - {stage.number for stage in recipe.stages}

@@ -29,6 +29,7 @@ from speechkit.recipe.stage import Stage
 
 _WAIT_SECONDS = 60.0
 _GRACE_SECONDS = 30.0  # for process 0 to find out by itself, as it does with gloo
+_STOP_GRACE_SECONDS = 600.0  # for it to write a checkpoint after all were asked to stop
 _POLL_SECONDS = 1.0
 _PARENT = "SPEECHKIT_PARENT"  # the process that a follower ends with; torchrun looks after its own
 _STOPPED = {code for number in (signal.SIGINT, signal.SIGTERM) for code in (-number, 128 + number)}
@@ -77,7 +78,7 @@ def beside(command: Sequence[str], count: int) -> Iterator[None]:
                 code = other.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 raise SpeechkitError(f"process {number} of {count} does not end", code="recipe.process") from None
-            if code:
+            if code and code not in _STOPPED:
                 raise SpeechkitError(f"process {number} of {count} ended with code {code}", code="recipe.process")
     finally:
         done.set()
@@ -94,7 +95,7 @@ def _end_with(others: Sequence[subprocess.Popen[bytes]], number: int, done: thre
     One that was asked to stop has not failed: process 0 may still be writing its checkpoint.
     """
     code = others[number - 1].wait()
-    if code and code not in _STOPPED and not done.wait(_GRACE_SECONDS):
+    if code and not done.wait(_STOP_GRACE_SECONDS if code in _STOPPED else _GRACE_SECONDS):
         for other in others:
             other.kill()
         count = len(others) + 1

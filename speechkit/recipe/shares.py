@@ -24,7 +24,8 @@ def in_pieces(recipe: Recipe, planned: Sequence[Planned]) -> Planned:
     Raises:
         UsageError: it is not one, or does not work in pieces.
     """
-    selected = [this for this in planned if this.selected]
+    chosen = [this for this in planned if this.selected]
+    selected = [this for this in chosen if this.state != "skipped"] or chosen
     if len(selected) == 1 and selected[0].stage.pieces:
         return selected[0]
     able = ", ".join(str(stage.number) for stage in recipe.stages if stage.pieces)

@@ -52,7 +52,7 @@ def dry_run(planned: Sequence[Planned], places: Places, digests: Digests, nj: in
     """What would run and why, with inputs, outputs and settings."""
     lines = []
     for this in planned:
-        if not this.selected and this.state != "skipped":
+        if not this.selected:
             continue
         number, name = this.stage.number, this.stage.name
         if not this.runs:

@@ -106,7 +106,7 @@ def test_a_stage_that_the_configuration_leaves_out_is_said(bench: Make) -> None:
     b = bench(with_stage(12, when=lambda c: c.use_lm))
     config = Config(use_lm=False)
     assert b.run(config).ran == (1, 10)
-    assert b.console.lines[-1] == "stage 12 (decode): skipped: use_lm is false"
+    assert not any("stage 12" in line for line in b.console.lines)
     assert b.run(config, numbers=frozenset({12})).ran == ()
     assert b.console.lines == ["stage 12 (decode): skipped: use_lm is false"]
 

@@ -77,10 +77,7 @@ with processes.beside([sys.executable, "-c", "raise SystemExit(7)"], 2):
 
 def test_one_that_was_asked_to_stop_does_not_end_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("speechkit.recipe.processes._GRACE_SECONDS", 0.0)
-    with (
-        pytest.raises(SpeechkitError, match="process 1 of 2 ended with code 143"),  # once this one has saved
-        beside([sys.executable, "-c", "raise SystemExit(143)"], 2),
-    ):
+    with beside([sys.executable, "-c", "raise SystemExit(143)"], 2):
         time.sleep(1)
 
 
