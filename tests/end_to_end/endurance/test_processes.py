@@ -53,9 +53,10 @@ def curve(workspace: Workspace) -> list[tuple[float, float]]:
 
 
 def untrained(finished: Finished, folder: Path) -> Workspace:
-    """The finished experiment without its first pre-training."""
+    """The finished experiment as if no training had run: all of them know of layer drop."""
     workspace = finished.workspace.copy(folder)
-    (workspace.exp / ".stages/10_pretrain_1.json").unlink()
+    for name in ("10_pretrain_1", "23_pretrain_2", "30_finetune"):
+        (workspace.exp / f".stages/{name}.json").unlink()
     return workspace
 
 
