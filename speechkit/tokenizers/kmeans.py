@@ -172,17 +172,22 @@ def _distances(frames: Tensor, squares: Tensor, centers: Tensor) -> Tensor:
 
     Frames and centers lie around zero: far from it, |x|² - 2xc + |c|² would lose digits.
     """
+    return _without_squares(frames, centers).add_(squares[:, None]).clamp_min_(0)
+
+
+def _without_squares(frames: Tensor, centers: Tensor) -> Tensor:
+    """Squared distances `(N, K)` less the squared norms of the frames, in one product."""
     with torch.autocast(frames.device.type, enabled=False):
-        return (squares[:, None] - 2 * (frames @ centers.T) + centers.square().sum(1)).clamp_min(0)
+        return torch.addmm(centers.square().sum(1), frames, centers.T, alpha=-2)
 
 
 def _nearest(frames: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
     """The nearest center `(N,)` and the squared distance to it `(N,)`, a chunk of frames at a time."""
     labels, distances = [frames.new_zeros(0, dtype=torch.long)], [frames.new_zeros(0)]
     for chunk in frames.split(max(1, _CHUNK // len(centers))):
-        nearest = _distances(chunk, chunk.square().sum(1), centers).min(1)
+        nearest = _without_squares(chunk, centers).min(1)
         labels.append(nearest.indices)
-        distances.append(nearest.values)
+        distances.append((nearest.values + chunk.square().sum(1)).clamp_min(0))
     return torch.cat(labels), torch.cat(distances)
 
 
