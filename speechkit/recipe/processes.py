@@ -92,7 +92,7 @@ def beside(command: Sequence[str], count: int) -> Iterator[None]:
 def _end_with(others: Sequence[subprocess.Popen[bytes]], number: int, done: threading.Event) -> None:
     """End all processes after one that failed, unless this one is done first.
 
-    One that was asked to stop has not failed: process 0 may still be writing its checkpoint.
+    One that was asked to stop has not failed, but process 0 gets ten minutes at most to write its checkpoint.
     """
     code = others[number - 1].wait()
     if code and not done.wait(_STOP_GRACE_SECONDS if code in _STOPPED else _GRACE_SECONDS):

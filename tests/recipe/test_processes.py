@@ -78,7 +78,8 @@ with processes.beside([sys.executable, "-c", "raise SystemExit(7)"], 2):
 def test_one_that_was_asked_to_stop_does_not_end_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("speechkit.recipe.processes._GRACE_SECONDS", 0.0)
     with beside([sys.executable, "-c", "raise SystemExit(143)"], 2):
-        time.sleep(1)
+        time.sleep(1)  # the other has ended, and a failed one would end this process
+    assert "WORLD_SIZE" not in os.environ
 
 
 def test_those_who_wait_for_a_dead_process_end_with_it(tmp_path: Path) -> None:
