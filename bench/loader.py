@@ -17,6 +17,7 @@ from bench.case import Group, Settings
 from bench.networks import demo_encoder, seed_weights
 from bench.timing import Output, Side, Work, compare
 from speechkit import draws
+from speechkit.allocator import keep_memory
 from speechkit.audio.fbank import FbankConfig
 from speechkit.compat import load_torchaudio
 from speechkit.data.batch import Batch
@@ -29,7 +30,6 @@ from speechkit.data.utterance import Utterance, read_utterances, write_utterance
 from speechkit.decode.vocabulary import Vocabulary
 from speechkit.models.wavlm.heads import WavLMForCTC
 from speechkit.objectives.ctc import CTC
-from speechkit.train.allocator import tune_memory
 from speechkit.train.optimizer import Optimizer
 from speechkit.train.settings import TrainSettings
 from speechkit.train.update import Step, Updater
@@ -162,7 +162,7 @@ def training(index: Path, steps: int, turns: int, *, in_memory: bool) -> Work:
         turns: there will be.
         in_memory: whether all batches are made before.
     """
-    tune_memory()
+    keep_memory()
     utterances = read_utterances(index)
     seed_weights()
     model = WavLMForCTC(demo_encoder(), _WORDS).train()

@@ -29,7 +29,7 @@ from bench.networks import (
 )
 from bench.timing import Output, Side, Work, compare
 from speechkit import draws
-from speechkit.train.allocator import tune_memory
+from speechkit.allocator import keep_memory
 from speechkit.train.precision import autocast
 
 _CLOSE = 1e-3  # gradients in float32, added in another order
@@ -72,7 +72,7 @@ def our_step(
     compiled: bool = False,
 ) -> Work:
     """Ours, in one padded batch, with the memory settings of our trainings."""
-    tune_memory()
+    keep_memory()
     model = our_model(folder, device, compiled=compiled).train()
     waves, lengths = batches(seconds, device=device)[0]
     frames = model.num_frames(lengths)

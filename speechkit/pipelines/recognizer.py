@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from speechkit.allocator import return_memory
 from speechkit.decode.ctc import FrameClock
 from speechkit.decode.vocabulary import Vocabulary
 from speechkit.decode.windows import OVERLAP_SECONDS, WINDOW_SECONDS, Window, WindowSettings, cut
@@ -111,6 +112,7 @@ class Recognizer:
                 code="model.kind",
             )
         self.model = model
+        return_memory()
         self.device = choose_device(device)
         self.dtype = choose_dtype(dtype, self.device)
         if isinstance(model, nn.Module):

@@ -15,11 +15,11 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import nn
 
+from speechkit.allocator import keep_memory, release_memory
 from speechkit.checkpoints.weights import write_safetensors
 from speechkit.errors import SpeechkitError, UsageError
 from speechkit.files import remove, whole
 from speechkit.objectives.objective import Objective
-from speechkit.train.allocator import release_memory, tune_memory
 from speechkit.train.encoders import prepare_encoders
 from speechkit.train.monitor import Metrics, Window, line, memory_mib, validation_line
 from speechkit.train.optimizer import Optimizer, RunningAverage, freeze, freeze_for
@@ -32,6 +32,7 @@ from speechkit.train.world import join, leave
 log = logging.getLogger(__name__)
 
 _TIMED, _UNTIMED = 20, 5  # steps made to find out how long one takes, and those of them that only warm up
+_RELEASE_STEPS = 50  # after so many, memory that has been kept goes back
 _MAX_SKIPPED, _SKIP_WINDOW = 20, 1000
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
@@ -123,7 +124,7 @@ def train(
         OutputError: `out` cannot be written to.
         SpeechkitError: too many steps had no finite loss or gradient.
     """
-    tune_memory()
+    keep_memory()
     try:
         return _Loop(model, objective, loader, settings, seed, out).run(validate, progress, should_stop)
     finally:
@@ -233,6 +234,8 @@ class _Loop:
             elif stop or time.monotonic() - saved > settings.save_minutes * 60:
                 self._save()
                 saved = time.monotonic()
+            if state.step % _RELEASE_STEPS == 0:
+                release_memory()
             if stop:
                 break
             started, waited = time.perf_counter(), wait_now
@@ -362,7 +365,6 @@ class _Loop:
         if self.average:
             tensors["average"] = self.average.weights
         save_checkpoint(self.out / "checkpoints", self.state, tensors)
-        release_memory()
 
     def _result(self) -> TrainResult:
         state, best = self.state, self._best()[: self.settings.keep_best]

@@ -1,13 +1,9 @@
 from __future__ import annotations
 
-import sys
-
 import pytest
 import torch
 
 from speechkit.train import precision
-from speechkit.train.allocator import release_memory, tune_memory
-from speechkit.train.monitor import memory_mib
 
 CPU = torch.device("cpu")
 
@@ -37,19 +33,3 @@ def test_autocast_computes_in_the_type_chosen() -> None:
         assert (x @ x).dtype == torch.bfloat16
     with precision.autocast(torch.float32, CPU):
         assert (x @ x).dtype == torch.float32
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only glibc has these settings")
-def test_glibc_accepts_the_allocator_settings() -> None:
-    assert tune_memory()
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only glibc keeps so much")
-def test_memory_that_is_free_goes_back_to_the_system_even_below_what_is_in_use() -> None:
-    tune_memory()
-    blocks = [torch.ones(1 << 18) for _ in range(101)]  # of a MiB each
-    before = memory_mib(CPU)
-    del blocks[:100]
-    release_memory()
-    assert memory_mib(CPU) < before - 50
-    assert blocks[0].sum() == 1 << 18
