@@ -24,6 +24,7 @@ from speechkit.files import whole, write_json
 Batches = Callable[[], Iterable[Tensor]]
 
 _CHUNK = 1 << 24  # distances held at once: 64 MiB of float32
+_ADDED = 2048  # frames that are float64 at once
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -182,27 +183,38 @@ def _without_squares(frames: Tensor, centers: Tensor) -> Tensor:
 
 
 def _nearest(frames: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
-    """The nearest center `(N,)` and the squared distance to it `(N,)`, a chunk of frames at a time."""
+    """The nearest center `(N,)`, and the squared distance to it less the squared norm of the frame `(N,)`."""
     labels, distances = [frames.new_zeros(0, dtype=torch.long)], [frames.new_zeros(0)]
     for chunk in frames.split(max(1, _CHUNK // len(centers))):
         nearest = _without_squares(chunk, centers).min(1)
         labels.append(nearest.indices)
-        distances.append((nearest.values + chunk.square().sum(1)).clamp_min(0))
+        distances.append(nearest.values)
     return torch.cat(labels), torch.cat(distances)
 
 
 def _sums(frames: Tensor, labels: Tensor, clusters: int) -> tuple[Tensor, Tensor]:
-    """float64 sums `(K, D)` and counts `(K,)`, always added in the same order (index_add_ on CUDA is not)."""
+    """float64 sums `(K, D)` and counts `(K,)`, always added in the same order."""
     counts = torch.bincount(labels, minlength=clusters)
-    ordered = frames[labels.argsort(stable=True)].double()
-    return torch.segment_reduce(ordered, "sum", lengths=counts, axis=0, initial=0.0, unsafe=True), counts
+    if frames.is_cuda:  # where index_add_ adds in any order
+        ordered = frames[labels.argsort(stable=True)].double()
+        return torch.segment_reduce(ordered, "sum", lengths=counts, axis=0, initial=0.0, unsafe=True), counts
+    sums = frames.new_zeros(clusters, frames.shape[1], dtype=torch.float64)
+    for chunk, chosen in zip(frames.split(_ADDED), labels.split(_ADDED), strict=True):
+        sums.index_add_(0, chosen, chunk.double())
+    return sums, counts
 
 
 def _lloyd(frames: Tensor, centers: Tensor, max_iterations: int, tolerance: float) -> tuple[Tensor, Tensor, float]:
     """The centers, the number of frames of each, and the inertia."""
     clusters, before = len(centers), math.inf
-    for _ in range(max_iterations):
+    squares = frames.square().sum(1)
+
+    def nearest() -> tuple[Tensor, Tensor]:
         labels, distances = _nearest(frames, centers)
+        return labels, distances.add_(squares).clamp_min_(0)
+
+    for _ in range(max_iterations):
+        labels, distances = nearest()
         inertia = distances.double().mean().item()
         if inertia >= before * (1 - tolerance):
             break
@@ -211,7 +223,7 @@ def _lloyd(frames: Tensor, centers: Tensor, max_iterations: int, tolerance: floa
         centers = (sums / counts.clamp_min(1)[:, None]).float()
         empty = (counts == 0).nonzero()[:, 0]
         centers[empty] = frames[distances.topk(len(empty)).indices]
-    labels, distances = _nearest(frames, centers)
+    labels, distances = nearest()
     return centers, torch.bincount(labels, minlength=clusters), distances.double().mean().item()
 
 
