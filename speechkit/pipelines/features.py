@@ -13,7 +13,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from speechkit.allocator import return_memory
 from speechkit.audio.fbank import FbankConfig, fbank
 from speechkit.audio.mfcc import hubert_mfcc
 from speechkit.decode.windows import WindowSettings
@@ -65,7 +64,6 @@ class FeatureExtractor:
         from speechkit.models import load
 
         self.settings = settings
-        return_memory()
         self.device = choose_device(device)
         self.encoder: Any = None
         self.layers: tuple[int, ...] = ()
