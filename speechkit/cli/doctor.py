@@ -27,7 +27,6 @@ VARIABLES = (  # that speechkit or what it stands on reads
     "OMP_NUM_THREADS",
     "GOMP_SPINCOUNT",
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY",
-    "THP_MEM_ALLOC_ENABLE",
     "USER",
     "RANK",
     "WORLD_SIZE",

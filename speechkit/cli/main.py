@@ -38,8 +38,8 @@ _NO_MEMORY = "can't allocate memory"  # what torch says on a CPU
 
 # Torch reads these when it is loaded. Waiting threads must not spin for long: where another program takes one of two
 # cores, a step of training took 0.4 s instead of up to 4.8 s, and no longer than before where none does (measured).
-# oneDNN's cache of primitives grows with every new length otherwise. Large tensors are faster to get on huge pages.
-_TORCH = {"GOMP_SPINCOUNT": "3000", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64", "THP_MEM_ALLOC_ENABLE": "1"}
+# oneDNN's cache of primitives grows with every new length otherwise.
+_TORCH = {"GOMP_SPINCOUNT": "3000", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
