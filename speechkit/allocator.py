@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import sys
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 # mallopt's parameters, from glibc's malloc.h
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+_GROWTH = 1.1  # times the first level
 
 
 def keep_memory() -> bool:
@@ -39,6 +43,33 @@ def release_memory() -> None:
     """
     if trim := _glibc("malloc_trim"):
         trim(0)
+
+
+@dataclass(slots=True)
+class MemoryLevel:
+    """What inference on batches of any shape held after the first of them.
+
+    Attributes:
+        mib: resident memory then; 0 before.
+    """
+
+    mib: float = 0.0
+
+    def hold(self) -> None:
+        """After a batch: give memory back if more than a tenth above the level is held."""
+        held = resident_mib()
+        self.mib = self.mib or held
+        if held > _GROWTH * self.mib:
+            release_memory()
+
+
+def resident_mib() -> float:
+    """Resident memory of this process in MiB; the most there ever was where the system doesn't tell more."""
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, KiB elsewhere
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def _glibc(name: str) -> Any:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from speechkit.allocator import MemoryLevel
 from speechkit.audio.fbank import FbankConfig, fbank
 from speechkit.audio.mfcc import hubert_mfcc
 from speechkit.decode.windows import WindowSettings
@@ -65,6 +66,7 @@ class FeatureExtractor:
 
         self.settings = settings
         self.device = choose_device(device)
+        self.memory = MemoryLevel()
         self.encoder: Any = None
         self.layers: tuple[int, ...] = ()
         if settings.kind == "layers":
@@ -188,6 +190,7 @@ def _compute(pool: list[Piece], pending: list[_Pending], extractor: FeatureExtra
             kept = slice(piece.window.first_frame, piece.window.end_frame)
             parts = {name: features[row, :count][kept].cpu() for name, features in named.items()}
             pending[piece.owner].parts[piece.window.start] = parts
+        extractor.memory.hold()
 
 
 def _no_frames(extractor: FeatureExtractor) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from speechkit.allocator import release_memory
+from speechkit.allocator import MemoryLevel
 from speechkit.decode.ctc import FrameClock
 from speechkit.decode.vocabulary import Vocabulary
 from speechkit.decode.windows import OVERLAP_SECONDS, WINDOW_SECONDS, Window, WindowSettings, cut
@@ -62,16 +62,11 @@ def windows(recording: Recording, settings: WindowSettings, owner: int = 0) -> I
 
 
 def batches(pieces: Iterable[Piece], batch_samples: float) -> Iterator[list[Piece]]:
-    """Sort pieces by length, the longest first, into batches of so many samples with their padding.
-
-    What a batch needed and is free goes back to the system before the next, which has another shape: over 10,000
-    recordings the heap came to hold half as much again.
-    """
+    """Sort pieces by length, the longest first, into batches of so many samples with their padding."""
     ordered = sorted(pieces, key=lambda piece: len(piece.samples), reverse=True)
     while ordered:
         size = max(1, int(batch_samples // len(ordered[0].samples)))
         yield ordered[:size]
-        release_memory()
         ordered = ordered[size:]
 
 
@@ -118,6 +113,7 @@ class Recognizer:
             )
         self.model = model
         self.device = choose_device(device)
+        self.memory = MemoryLevel()
         self.dtype = choose_dtype(dtype, self.device)
         if isinstance(model, nn.Module):
             model.to(self.device).eval()
@@ -152,6 +148,7 @@ class Recognizer:
         """
         for batch in batches(pieces, self.batch_samples):
             yield list(zip(batch, self._logits(batch), strict=True))
+            self.memory.hold()
 
     def _logits(self, batch: Sequence[Piece]) -> list[Tensor]:
         waves, lengths = padded(batch)

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import resource
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
+from speechkit.allocator import resident_mib
 from speechkit.files import unwritable, write_text
 from speechkit.train.tensorboard import Board
 from speechkit.train.update import Update
 
-_MIB = 1 << 20
 _ABOUT_THE_RUN = {
     "learning_rate",
     "gradient_norm",
@@ -129,13 +126,7 @@ def validation_line(values: Mapping[str, float | str]) -> str:
 
 def memory_mib(device: torch.device) -> float:
     """Resident memory of this process, or what is allocated on a CUDA device at most, in MiB."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / _MIB
-    statm = Path("/proc/self/statm")
-    if statm.exists():
-        return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / _MIB
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, KiB elsewhere
-    return peak / _MIB if sys.platform == "darwin" else peak / 1024
+    return torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else resident_mib()
 
 
 def _step_of(row: str) -> float:
