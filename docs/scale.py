@@ -1,6 +1,6 @@
 """The tables of docs/scale.md, from stated assumptions and measured rates: `python docs/scale.py` writes them into it.
 
-Rates are audio hours an hour of one core or GPU. Sources of what is assumed stand beside it.
+Rates are audio hours an hour of one core or GPU. What is assumed stands in `Assumptions` and in the rows below it.
 """
 
 from __future__ import annotations

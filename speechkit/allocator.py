@@ -47,10 +47,10 @@ def release_memory() -> None:
 
 @dataclass(slots=True)
 class MemoryLevel:
-    """What inference on batches of any shape held after the first of them.
+    """What inference on batches of any shape holds after the first of them.
 
     Attributes:
-        mib: resident memory then; 0 before.
+        mib: resident memory then, or later if so much was in use; 0 before.
     """
 
     mib: float = 0.0
@@ -61,6 +61,7 @@ class MemoryLevel:
         self.mib = self.mib or held
         if held > _GROWTH * self.mib:
             release_memory()
+            self.mib = max(self.mib, resident_mib())
 
 
 def resident_mib() -> float:

@@ -144,7 +144,7 @@ def _walk(args: argparse.Namespace, walk: Walk[CorpusRecording], pieces: list[Pi
     try:
         walk.folder.mkdir(parents=True, exist_ok=True)
         for piece in mine:
-            _forget(walk, piece, everything=args.overwrite)
+            _try_failures_again(walk, piece)
         if any(walk.done(piece) is None for piece in pieces):
             (walk.folder / _LIST).unlink(missing_ok=True)  # it tells of others
     except OSError as error:
@@ -177,14 +177,11 @@ def _refuse_other(walk: Walk[CorpusRecording], pieces: Sequence[Piece[CorpusReco
         raise OutputError(f"{walk.folder}: has the features of another corpus", hint=hint, code="output.exists")
 
 
-def _forget(walk: Walk[CorpusRecording], piece: Piece[CorpusRecording], *, everything: bool) -> None:
-    """Let a piece be computed anew: one that has failures, which may be mended, or any."""
+def _try_failures_again(walk: Walk[CorpusRecording], piece: Piece[CorpusRecording]) -> None:
+    """Let a piece with recordings that failed be computed anew: they may have been mended."""
     done = walk.done(piece)
-    if everything or (done is not None and done.facts["failed"]):
+    if done is not None and done.facts["failed"]:
         walk.marker(piece).unlink(missing_ok=True)
-    if everything:  # perhaps in another format
-        for format in FORMATS:
-            walk.output(piece).with_suffix(f".{format}").unlink(missing_ok=True)
 
 
 def _finish(walk: Walk[CorpusRecording], pieces: Sequence[Piece[CorpusRecording]]) -> None:

@@ -6,7 +6,7 @@ import importlib
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +26,7 @@ _STORE_BYTES = 100_000_000  # units and results are small
 
 def on_ray(
     function: Work[Any, Any], units: Sequence[Any], processes: int, should_stop: Callable[[], bool], *, gpu: bool
-) -> Iterator[tuple[int, Any]]:
+) -> Generator[tuple[int, Any]]:
     """The index of every unit and its result or `Failure`, as they get ready; see `run_jobs`.
 
     Units are plain tasks: Ray keeps its processes, so what a function caches in its module, such as a network, is made

@@ -29,6 +29,7 @@ Item = TypeVar("Item")
 MANIFEST = "manifest.json"
 
 _DAY_SECONDS = 86400.0
+_DIGITS = 6  # of a piece's number
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,7 +66,7 @@ def cut(items: Iterable[Item], size: Callable[[Item], float], limit: float) -> l
             pieces.append([])
             total = size(item)
         pieces[-1].append(item)
-    return [Piece(name=f"{number:06d}", items=tuple(piece)) for number, piece in enumerate(pieces)]
+    return [Piece(name=f"{number:0{_DIGITS}d}", items=tuple(piece)) for number, piece in enumerate(pieces)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -202,12 +203,11 @@ class Walk(Generic[Item]):
         return self.folder / MANIFEST
 
     def _tidy(self, names: set[str]) -> None:
-        """Remove outputs of pieces that the corpus had when it was larger, and what killed processes left."""
-        for marker in self.folder.glob("*.done.json"):
-            name = marker.name.removesuffix(".done.json")
-            if name not in names:
-                remove(self.folder / f"{name}{self.suffix}")
-                remove(marker)
+        """Remove pieces that the corpus had when it was larger or in another format, and what killed processes left."""
+        kept = {name + suffix for name in names for suffix in (self.suffix, ".done.json")}
+        for path in self.folder.glob(f"{'[0-9]' * _DIGITS}.*"):
+            if path.name not in kept:
+                remove(path)
         before = time.time() - _DAY_SECONDS  # what is younger, another process may still be writing
         for path in self.folder.glob(".*"):
             if left_of(path) and path.lstat().st_mtime < before:

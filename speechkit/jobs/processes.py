@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -44,7 +44,7 @@ def in_processes(
     processes: int,
     log_file: Path | None,
     should_stop: Callable[[], bool],
-) -> Iterator[tuple[int, Any]]:
+) -> Generator[tuple[int, Any]]:
     """The index of every unit and its result or `Failure`, as they get ready; see `run_jobs`."""
     context = multiprocessing.get_context("forkserver")
     before = set(multiprocessing.active_children())

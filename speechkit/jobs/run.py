@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,7 +49,8 @@ def run_jobs(
         gpu: on Ray every unit gets a GPU of its own, if the cluster has any.
         log_file: process number J logs to this name with `.J` before its ending.
         progress: called with the number of units done and of all.
-        should_stop: asked between units; when it says so no unit is begun and those running get 30 seconds.
+        should_stop: asked between units; when it says so no unit is begun; those that run in local processes get
+            30 seconds, those on Ray none.
         fail_fast: begin no unit after the first failure.
 
     Raises:
@@ -69,13 +71,14 @@ def run_jobs(
         work = on_ray(function, units, processes, should_stop, gpu=gpu)
     elif processes > 1:
         work = in_processes(function, units, processes, log_file, should_stop)
-    for done, (index, outcome) in enumerate(work, start=1):
-        outcomes[index] = outcome
-        progress(done, len(units))
-        if isinstance(outcome, Failure):
-            log.error("%s of %d: %s", outcome.unit, len(units), outcome.message)
-            if fail_fast:
-                break
+    with closing(work):
+        for done, (index, outcome) in enumerate(work, start=1):
+            outcomes[index] = outcome
+            progress(done, len(units))
+            if isinstance(outcome, Failure):
+                log.error("%s of %d: %s", outcome.unit, len(units), outcome.message)
+                if fail_fast:
+                    break
     failures = [o for o in outcomes if isinstance(o, Failure)]
     if failures:
         raise _failed(failures, len(units), log_file if processes > 1 and executor == "local" else None)
@@ -95,7 +98,7 @@ def _failed(failures: list[Failure], total: int, log_file: Path | None) -> JobsF
 
 def _inline(
     function: Work[Any, Any], units: Sequence[Any], should_stop: Callable[[], bool]
-) -> Iterator[tuple[int, Any]]:
+) -> Generator[tuple[int, Any]]:
     for index, unit in enumerate(units):
         if should_stop():
             raise Interrupted(f"stopped after {index} of {len(units)} units")

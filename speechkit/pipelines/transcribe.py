@@ -17,7 +17,7 @@ from torch import Tensor
 from speechkit.audio.files import Channel
 from speechkit.decode.ctc import BestPath, Floats, Span, align, best_path, path_spans, prefix_beam, word_times
 from speechkit.decode.ngram import BEAM_SIZE, NgramSearch, NgramSettings
-from speechkit.errors import SpeechkitError
+from speechkit.errors import ModelError, SpeechkitError
 from speechkit.pipelines.device import DtypeName
 from speechkit.pipelines.recognizer import CTCModel, Piece, Recognizer, load_recognizer
 from speechkit.pipelines.recordings import Recording
@@ -91,6 +91,8 @@ class Transcriber:
                         yield from self._run(pool, jobs, progress)
                         pool, pooled = [], 0
                 job.read = True
+            except ModelError:  # of a batch, not of this recording
+                raise
             except SpeechkitError as error:
                 job.error = error
                 pool = [p for p in pool if p.owner != owner]

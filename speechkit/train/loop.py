@@ -150,7 +150,9 @@ class _Loop:
         freeze(model, settings)
         self.optimizer = Optimizer(model, settings)
         self.average = RunningAverage(model, settings.ema) if settings.ema else None
-        self.state = self._continue() or self._begin()
+        found = self._continue()
+        self.world.agree(found.step if found else 0, out / "checkpoints")
+        self.state = found or self._begin()
         self.window = Window(**self.state.window)
         self.metrics = Metrics(out / "metrics.jsonl", self.state.step) if self._writes else None
         self.update = self._updater(self.optimizer, self.state.dtype)

@@ -70,7 +70,9 @@ def comparable(settings: TrainSettings, seed: int) -> dict[str, Any]:
 
 
 def save_checkpoint(folder: Path, state: TrainState, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
-    """Write `folder/step-NNNNNNNN` and remove all but the newest two.
+    """Write `folder/step-NNNNNNNN` and remove all but it and the one before.
+
+    Those of later steps go too: the training went on from the newest whole one, so they are damaged.
 
     Args:
         folder: the folder of all checkpoints.
@@ -88,8 +90,10 @@ def save_checkpoint(folder: Path, state: TrainState, tensors: Mapping[str, Mappi
             write_safetensors(file, content)
             digests[file.name] = sha256(file)
         write_json(temporary / "state.json", asdict(state) | {"digests": digests, "torch": torch.__version__})
-    for old in _checkpoints(folder)[_KEPT:]:
-        remove(old)
+    found = _checkpoints(folder)
+    written = found.index(folder / f"step-{state.step:08d}")
+    for other in found[:written] + found[written + _KEPT :]:
+        remove(other)
 
 
 def load_checkpoint(
@@ -113,7 +117,7 @@ def load_checkpoint(
         try:
             state, tensors = _read(path)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            log.warning("%s is damaged (%s): the checkpoint before it is used", path, error)
+            log.warning("%s is damaged (%s): it is passed over", path, error)
             continue
         _compare(path, state.settings, settings)
         return state, tensors

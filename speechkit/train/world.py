@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -47,6 +48,20 @@ class World:
             raise UsageError(
                 f"{self.size} processes cannot share {micro_batches} micro-batches of a step",
                 hint=f"start {fitting} of them, or change micro_batches",
+                code="train.processes",
+            )
+
+    def agree(self, step: int, folder: Path) -> None:
+        """See that the others go on at the same step as process 0.
+
+        Raises:
+            UsageError: this one does not.
+        """
+        first = self.of_first(step)
+        if step != first:
+            raise UsageError(
+                f"{folder}: process 0 goes on at step {first}, process {self.rank} finds step {step}",
+                hint="all processes must see the same folder of the experiment",
                 code="train.processes",
             )
 

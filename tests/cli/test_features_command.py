@@ -228,3 +228,15 @@ def test_what_cannot_be_is_refused(
     assert features("rec/a.wav", *words) in (2, 4)
     assert said in capsys.readouterr().err
     assert not Path("x.npy").exists()
+
+
+def test_overwrite_goes_on_where_it_was_stopped_and_leaves_nothing_of_another_format(seven_recordings: Path) -> None:
+    words = ("rec", "--kind", "fbank", "-o", "out", "--overwrite")
+    assert features(*words, "--piece", "2", "-f", "ark") == 0
+    assert features(*words, "--piece", "5", "--shard", "0/2") == 0
+    made = Path("out/000000.safetensors").stat().st_mtime_ns
+    assert features(*words, "--piece", "5") == 0
+    assert Path("out/000000.safetensors").stat().st_mtime_ns == made
+    assert sorted(path.name for path in Path("out").iterdir()) == [
+        "000000.done.json", "000000.safetensors", "000001.done.json", "000001.safetensors", "manifest.json"
+    ]  # fmt: skip

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,20 @@ def test_fail_fast_begins_no_unit_after_the_first_failure(work: Path) -> None:
     with pytest.raises(JobsFailed, match="1 / 4 failed"):
         run_jobs((work, "picky"), [1, 3, 6, 7], progress=lambda done, total: seen.append(done), fail_fast=True)
     assert seen == [1, 2]
+
+
+def test_after_the_first_failure_processes_end_before_it_is_told(work: Path, tmp_path: Path) -> None:
+    work.write_text(
+        "import time, pathlib\n"
+        "def late(n):\n    if n == 0: raise KeyError(n)\n    time.sleep(0.5)\n"
+        f"    pathlib.Path({str(tmp_path)!r}, f'made{{n}}').touch()\n"
+    )
+    with pytest.raises(JobsFailed) as caught:
+        run_jobs((work, "late"), range(12), nj=2, fail_fast=True)
+    made = len(list(tmp_path.glob("made*")))
+    time.sleep(1.5)
+    assert len(list(tmp_path.glob("made*"))) == made
+    assert "1 / 12 failed" in caught.value.message
 
 
 def test_every_process_has_a_log(work: Path, tmp_path: Path) -> None:

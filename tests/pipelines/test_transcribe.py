@@ -10,11 +10,13 @@ import soundfile
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from speechkit.data.utterance import Utterance
 from speechkit.decode import arpa
 from speechkit.decode.ngram import NgramSearch, NgramSettings
 from speechkit.errors import InputError, ModelError, UsageError
+from speechkit.models.wavlm.heads import CTCOutput
 from speechkit.pipelines import recordings
 from speechkit.pipelines.recognizer import Recognizer
 from speechkit.pipelines.recordings import Recording, resampled
@@ -52,6 +54,21 @@ def test_what_is_said_is_written_with_its_times(tmp_path: Path) -> None:
     assert (first.start, first.end) == (pytest.approx(0.1625), pytest.approx(0.4825))
     assert (second.start, second.end) == (pytest.approx(0.6425), pytest.approx(0.8025))
     assert 0.9 < first.probability <= 1.0
+
+
+def test_too_little_memory_is_the_error_of_no_recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [write(tmp_path / f"{n}.wav", levels("--ab")) for n in range(12)]
+    model = LevelReader()
+    forward = model.forward
+
+    def full(waves: Tensor, lengths: Tensor) -> CTCOutput:
+        if len(model.batches) > 5:
+            raise torch.OutOfMemoryError("out of memory")
+        return forward(waves, lengths)
+
+    monkeypatch.setattr(model, "forward", full)
+    with pytest.raises(ModelError, match="memory"):
+        results(model, [Source.of_path(path) for path in paths], batch_seconds=0.5)
 
 
 def test_a_word_at_the_end_does_not_last_longer_than_the_recording(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from speechkit.train.loop import TrainResult, train
 from speechkit.train.optimizer import Optimizer
 from speechkit.train.schedules import ScheduleSettings
 from speechkit.train.settings import TrainSettings
+from speechkit.train.state import comparable, load_checkpoint
 from tests.train.toy import ToyLoader, ToyModel, ToyObjective, ToyStep, toy_batch
 
 ROOT = Path(__file__).parents[2]
@@ -118,6 +119,15 @@ def test_a_checkpoint_with_a_file_cut_in_half_is_passed_over(
     assert "continuing after step 2 of 12" in caplog.text
     assert same_weights(a, b)
     assert {p.name for p in (tmp_path / "b/checkpoints").iterdir()} == {"step-00000010", "step-00000012"}
+
+
+def test_damaged_checkpoints_do_not_take_the_place_of_newer_writings(tmp_path: Path) -> None:
+    run(tmp_path, ToyModel(), stop=6, validate_every=2)
+    for path in (tmp_path / "checkpoints").iterdir():
+        (path / "state.json").write_text("{")
+    run(tmp_path, ToyModel(), stop=3, validate_every=2)
+    assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {"step-00000002", "step-00000003"}
+    assert load_checkpoint(tmp_path / "checkpoints", comparable(settings(validate_every=2), 0))
 
 
 def test_micro_batches_of_a_step_equal_one_large_batch(tmp_path: Path) -> None:

@@ -125,3 +125,10 @@ def test_gradients_travel_in_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
     World(0, 2).add(tensors)
     assert sums == [7, 20, 10]
     assert [t.tolist() for t in tensors] == [[2.0 * n] * n for n in (3, 4, 20, 2, 8)]
+
+
+def test_processes_that_see_different_checkpoints_do_not_begin(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(World, "of_first", lambda world, value: 40)
+    World(rank=1, size=2).agree(40, tmp_path)
+    with pytest.raises(UsageError, match="process 0 goes on at step 40, process 1 finds step 0"):
+        World(rank=1, size=2).agree(0, tmp_path)
