@@ -57,7 +57,7 @@ def test_what_is_said_is_written_with_its_times(tmp_path: Path) -> None:
 
 
 def test_too_little_memory_is_the_error_of_no_recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    paths = [write(tmp_path / f"{n}.wav", levels("--ab")) for n in range(12)]
+    paths = [write(tmp_path / f"{n}.wav", levels("--ab")) for n in range(60)]
     model = LevelReader()
     forward = model.forward
 
