@@ -83,6 +83,7 @@ def one_product(make: Callable[..., Work], arguments: Mapping[str, Any]) -> Work
     with FlopCounterMode(display=False) as counter:
         work()
     del work
+    torch.cuda.reset_peak_memory_stats()
     inner = 64 * max(1, round(counter.get_total_flops() / (2 * _SIDE**2 * 64)))  # others take slower kernels
     left = torch.randn(_SIDE, inner, dtype=torch.bfloat16, device="cuda")
     right = torch.randn(inner, _SIDE, dtype=torch.bfloat16, device="cuda")

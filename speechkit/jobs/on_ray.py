@@ -67,7 +67,8 @@ def _result(ray: Any, reference: Any) -> Any:
         return ray.get(reference)
     except ray.exceptions.RayError as error:
         hint = f"its unit was tried {_RETRIES + 1} times; Ray's own logs may tell more"
-        raise SpeechkitError(KILLED, hint=hint, code="jobs.killed") from error
+        said = str(error).splitlines()[:1] or [type(error).__name__]
+        raise SpeechkitError(f"{KILLED} ({said[0]})", hint=hint, code="jobs.killed") from error
 
 
 @contextmanager
