@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,10 +17,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench import loader
 from bench.case import Group, Settings
-from bench.forward import forward, their_forward
-from bench.networks import describe, encoder_config, write_encoder
+from bench.forward import forward
+from bench.networks import Setup, describe, encoder_config, lengths_of, ours, theirs, write_encoder
 from bench.timing import FLOOR, Output, Side, Work, compare
-from bench.train_step import our_step, their_step
+from bench.train_step import step
 
 _PRESETS = ("wavlm-large", "hubert-large")
 _ROUNDED, _ROUNDED_GRADIENTS = 0.1, 0.2  # bfloat16 on both sides
@@ -30,28 +31,27 @@ def groups(settings: Settings) -> Iterator[Group]:
     """Forward and training step of each preset, then features of an epoch."""
     if not torch.cuda.is_available():
         return
-    share = 0.1 if settings.quick else 1.0
+    works = (("forward", forward, _ROUNDED), ("training step", step, _ROUNDED_GRADIENTS))
     for preset in _PRESETS:
         folder = settings.folder / preset
         write_encoder(folder, encoder_config(preset, quick=settings.quick))
-        on_device: dict[str, Any] = {"folder": folder, "dtype": torch.bfloat16, "device": "cuda"}
-        works = (
-            ("forward", forward, their_forward, _ROUNDED),
-            ("training step", our_step, their_step, _ROUNDED_GRADIENTS),
-        )
-        for name, ours, theirs, tolerance in works:
-            given = on_device | {"seconds": [15.0 * share] * 16}
-            compiled = given | {"compiled": True}
+        seconds = lengths_of([15.0] * 16, quick=settings.quick)
+        setup = Setup(folder=folder, seconds=seconds, dtype=torch.bfloat16, device="cuda")
+        for name, make, tolerance in works:
             sides = [
-                Side(name="speechkit, compiled", make=ours, arguments=compiled),
-                Side(name="speechkit", make=ours, arguments=given, tolerance=tolerance),
-                Side(name="transformers, compiled", make=theirs, arguments=compiled, tolerance=tolerance),
-                Side(name="transformers", make=theirs, arguments=given, tolerance=tolerance),
-                Side(name=FLOOR, make=one_product, arguments={"make": ours, "arguments": given}),
+                Side(
+                    name=f"{who}, compiled" if compiled else who,
+                    make=make,
+                    arguments={"network": network, "setup": replace(setup, compiled=compiled)},
+                    tolerance=tolerance,
+                )
+                for who, network in (("speechkit", ours), ("transformers", theirs))
+                for compiled in (True, False)
             ]
-            what = f"{preset}, {name}, bfloat16 autocast, {describe(given['seconds'])}"
-            timings = compare(sides, settings.trials)
-            yield Group(what=what, timings=timings, audio_seconds=sum(given["seconds"]))
+            floor = {"make": make, "arguments": {"network": ours, "setup": setup}}
+            timings = compare([*sides, Side(name=FLOOR, make=one_product, arguments=floor)], settings.trials)
+            what = f"{preset}, {name}, bfloat16 autocast, {describe(seconds)}"
+            yield Group(what=what, timings=timings, audio_seconds=sum(seconds))
     yield _features(settings)
 
 

@@ -80,8 +80,8 @@ def seconds_of(index: Path) -> float:
 def our_features(index: Path, batch_seconds: float, device: str = "cpu", workers: int = 0) -> Work:
     """An epoch of the device loader; every turn goes on with the next one, its workers stay.
 
-    They read up to four batches ahead while others have their turn, which made no turn on a CPU shorter (0.47 s with and
-    without a pause before it).
+    They read up to four batches ahead while others have their turn. That made no turn on a CPU shorter: 0.47 s with a
+    pause before it and without.
     """
     loader = _feature_loader(index, batch_seconds, device=device, workers=workers)
     steps = loader.steps()

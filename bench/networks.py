@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from speechkit.models.wavlm.config import PRESETS, SpanConfig, WavLMConfig
 from speechkit.models.wavlm.model import WavLM
 from speechkit.nn.encoder_config import EncoderConfig
 from speechkit.train.encoders import compile_encoders
+from speechkit.train.precision import autocast
 
 OURS, THEIRS = "speechkit", "hf"  # folders of a network's two forms
 
@@ -36,7 +37,9 @@ def encoder_config(preset: str, *, quick: bool, **settings: Any) -> WavLMConfig:
 def write_encoder(folder: Path, config: WavLMConfig) -> None:
     """Write a network of random weights in both forms."""
     seed_weights()
-    write_both(folder, WavLM(config))
+    model = WavLM(config)
+    save(model, folder / OURS)
+    save(model, folder / THEIRS, "hf")
 
 
 def seed_weights() -> None:
@@ -44,28 +47,95 @@ def seed_weights() -> None:
     torch.manual_seed(draws.torch_seed(0, draws.EVALUATION, "init", "bench"))
 
 
-def write_both(folder: Path, model: nn.Module) -> None:
-    """Write a network for ourselves and for transformers."""
-    save(model, folder / OURS)
-    save(model, folder / THEIRS, "hf")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setup:
+    """How a network of both forms is run.
+
+    Attributes:
+        folder: of the forms, see `write_encoder`.
+        seconds: of the utterances.
+        dtype: of products, by autocast.
+        device: where.
+        compiled: whether its layers are.
+        alone: theirs only: the utterances one by one, else in one padded batch.
+        weights: theirs only: `dtype` is that of the weights, without autocast.
+    """
+
+    folder: Path
+    seconds: Sequence[float]
+    dtype: torch.dtype = torch.float32
+    device: str = "cpu"
+    compiled: bool = False
+    alone: bool = False
+    weights: bool = False
 
 
-def our_model(folder: Path, device: str = "cpu", *, compiled: bool = False) -> Any:
-    """The network as we load it, ready for inference."""
-    model = load(folder / OURS, device=device)
-    if compiled:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Network:
+    """A network and its inputs.
+
+    Attributes:
+        model: ready for inference.
+        states: gives the last states `(F, D)` of the utterances, batch by batch.
+        watched: weights whose gradients are compared, the same ones of both forms.
+    """
+
+    model: Any
+    states: Callable[[], Iterator[list[Tensor]]]
+    watched: Sequence[Tensor]
+
+
+def ours(setup: Setup) -> Network:
+    """As we load it, on one padded batch."""
+    model: Any = load(setup.folder / OURS, device=setup.device)
+    if setup.compiled:
         compile_encoders(model)
-    return model
+    ((waves, lengths),) = batches(setup.seconds, device=setup.device)
+    frames = model.num_frames(lengths)
+
+    def states() -> Iterator[list[Tensor]]:
+        given = lengths.to(waves.device) if model.training else lengths  # as the loader gives them, and as inference
+        with autocast(setup.dtype, waves.device):
+            output = model(waves, given).output
+        yield valid_rows(output, frames)
+
+    return Network(
+        model=model,
+        states=states,
+        watched=[model.front_end.convs[1].weight, model.transformer.layers[0].fc1.weight],
+    )
 
 
-def their_model(
-    folder: Path, device: str = "cpu", dtype: torch.dtype = torch.float32, *, compiled: bool = False
-) -> Any:
-    """The network as transformers loads it, ready for inference, its weights in a type; compiled where ours is."""
-    model = transformers().AutoModel.from_pretrained(folder / THEIRS, dtype=dtype).to(device).eval()
-    for layer in model.encoder.layers if compiled else ():
+def theirs(setup: Setup) -> Network:
+    """As transformers loads it."""
+    model = their_model(setup.folder, setup.device, setup.dtype if setup.weights else torch.float32)
+    for layer in model.encoder.layers if setup.compiled else ():
         layer.compile(dynamic=True)
-    return model
+    type_of_products = torch.float32 if setup.weights else setup.dtype
+    given = [
+        (waves.to(setup.dtype) if setup.weights else waves, attention_mask(waves, lengths), lengths)
+        for waves, lengths in batches(setup.seconds, alone=setup.alone, device=setup.device)
+    ]
+
+    def states() -> Iterator[list[Tensor]]:
+        for waves, mask, lengths in given:
+            with autocast(type_of_products, waves.device):
+                output = model(waves, attention_mask=mask).last_hidden_state
+            yield valid_rows(output, model._get_feat_extract_output_lengths(lengths))
+
+    return Network(
+        model=model,
+        states=states,
+        watched=[
+            model.feature_extractor.conv_layers[1].conv.weight,
+            model.encoder.layers[0].feed_forward.intermediate_dense.weight,
+        ],
+    )
+
+
+def their_model(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
+    """The network as transformers loads it, ready for inference, its weights in a type."""
+    return transformers().AutoModel.from_pretrained(folder / THEIRS, dtype=dtype).to(device).eval()
 
 
 def transformers() -> Any:
@@ -100,6 +170,11 @@ def attention_mask(waves: Tensor, lengths: Tensor) -> Tensor | None:
 def valid_rows(states: Tensor, frames: Tensor) -> list[Tensor]:
     """The frames of each row that are no padding."""
     return [row[:count] for row, count in zip(states, frames.tolist(), strict=True)]
+
+
+def lengths_of(seconds: Sequence[float], *, quick: bool) -> list[float]:
+    """Of utterances; quick: a tenth."""
+    return [0.1 * length if quick else length for length in seconds]
 
 
 def describe(seconds: Sequence[float]) -> str:

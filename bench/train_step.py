@@ -6,10 +6,9 @@ is dropped or masked, so that gradients can be compared.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import lru_cache
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,20 +16,10 @@ from torch import Tensor
 from bench.case import Group, Settings
 from bench.floor import floor_of
 from bench.forward import EQUAL, MIXED
-from bench.networks import (
-    attention_mask,
-    batches,
-    describe,
-    encoder_config,
-    our_model,
-    their_model,
-    valid_rows,
-    write_encoder,
-)
-from bench.timing import Output, Side, Work, compare
+from bench.networks import Network, Setup, describe, encoder_config, lengths_of, ours, theirs, write_encoder
+from bench.timing import Output, Side, Timing, Work, compare
 from speechkit import draws
 from speechkit.allocator import keep_memory
-from speechkit.train.precision import autocast
 
 _CLOSE = 1e-3  # gradients in float32, added in another order
 
@@ -38,100 +27,45 @@ _CLOSE = 1e-3  # gradients in float32, added in another order
 def groups(settings: Settings) -> Iterator[Group]:
     """Equal and mixed lengths."""
     write_encoder(settings.folder, encoder_config("wavlm-base", quick=settings.quick))
-    share = 0.1 if settings.quick else 1.0
-    equal, mixed = ([share * length for length in lengths] for lengths in (EQUAL, MIXED))
-    padded: dict[str, Any] = {"folder": settings.folder, "seconds": equal}
-    ours = Side(name="speechkit", make=our_step, arguments=padded)
-    theirs = Side(name="transformers", make=their_step, arguments=padded, tolerance=_CLOSE)
-    timings = compare([ours, theirs, floor_of(ours)], settings.trials)
-    yield Group(what=f"float32, {describe(equal)}", timings=timings, audio_seconds=sum(equal))
+    equal = Setup(folder=settings.folder, seconds=lengths_of(EQUAL, quick=settings.quick))
+    mixed = replace(equal, seconds=lengths_of(MIXED, quick=settings.quick))
+    first = _side("speechkit", ours, equal)
+    sides = [first, _side("transformers", theirs, equal, _CLOSE), floor_of(first)]
+    yield _group(equal, compare(sides, settings.trials))
 
-    padded = padded | {"seconds": mixed}
-    ours = Side(name="speechkit, one batch", make=our_step, arguments=padded)
+    first = _side("speechkit, one batch", ours, mixed)
     sides = [
-        ours,
-        Side(
-            name="transformers, one by one",
-            make=their_step,
-            arguments=padded | {"alone": True},
-            tolerance=_CLOSE,
-        ),
-        Side(name="transformers, one batch", make=their_step, arguments=padded),  # its group norm counts the padding
-        floor_of(ours),
+        first,
+        _side("transformers, one by one", theirs, replace(mixed, alone=True), _CLOSE),
+        _side("transformers, one batch", theirs, mixed),  # its group norm counts the padding
+        floor_of(first),
     ]
-    timings = compare(sides, settings.trials)
-    yield Group(what=f"float32, {describe(mixed)}", timings=timings, audio_seconds=sum(mixed))
+    yield _group(mixed, compare(sides, settings.trials))
 
 
-def our_step(
-    folder: Path,
-    seconds: list[float],
-    dtype: torch.dtype = torch.float32,
-    device: str = "cpu",
-    *,
-    compiled: bool = False,
-) -> Work:
-    """Ours, in one padded batch, with the memory settings of our trainings."""
-    keep_memory()
-    model = our_model(folder, device, compiled=compiled).train()
-    waves, lengths = batches(seconds, device=device)[0]
-    frames = model.num_frames(lengths)
-
-    def forward() -> Iterator[list[Tensor]]:
-        with autocast(dtype, waves.device):
-            states = model(waves, lengths.to(waves.device))  # as the loader gives them
-        yield valid_rows(states.output, frames)
-
-    watched = [model.front_end.convs[1].weight, model.transformer.layers[0].fc1.weight]
-    return step(forward, list(model.parameters()), watched)
+def _side(name: str, network: Callable[[Setup], Network], setup: Setup, tolerance: float | None = None) -> Side:
+    return Side(name=name, make=step, arguments={"network": network, "setup": setup}, tolerance=tolerance)
 
 
-def their_step(
-    folder: Path,
-    seconds: list[float],
-    dtype: torch.dtype = torch.float32,
-    device: str = "cpu",
-    *,
-    alone: bool = False,
-    compiled: bool = False,
-) -> Work:
-    """Theirs, in one padded batch, or one by one with their gradients added."""
-    model = their_model(folder, device, compiled=compiled).train()
-    given = [
-        (waves, attention_mask(waves, lengths), model._get_feat_extract_output_lengths(lengths))
-        for waves, lengths in batches(seconds, alone=alone, device=device)
-    ]
-
-    def forward() -> Iterator[list[Tensor]]:
-        for waves, mask, frames in given:
-            with autocast(dtype, waves.device):
-                states = model(waves, attention_mask=mask).last_hidden_state
-            yield valid_rows(states, frames)
-
-    encoder = model.encoder.layers[0].feed_forward
-    watched = [model.feature_extractor.conv_layers[1].conv.weight, encoder.intermediate_dense.weight]
-    return step(forward, list(model.parameters()), watched)
+def _group(setup: Setup, timings: list[Timing]) -> Group:
+    return Group(what=f"float32, {describe(setup.seconds)}", timings=timings, audio_seconds=sum(setup.seconds))
 
 
-def step(
-    forward: Callable[[], Iterator[list[Tensor]]], parameters: Sequence[Tensor], watched: Sequence[Tensor]
-) -> Work:
-    """A training step.
-
-    Args:
-        forward: gives the states `(F, D)` of utterances, batch by batch.
-        parameters: that are trained.
-        watched: whose gradients are the output, besides the loss.
-    """
-    adam = torch.optim.AdamW(parameters, lr=1e-5, fused=True)
+def step(network: Callable[[Setup], Network], setup: Setup) -> Work:
+    """A training step, ours with the memory settings of our trainings; gradients of several batches are added."""
+    if network is ours:
+        keep_memory()
+    made = network(setup)
+    made.model.train()
+    adam = torch.optim.AdamW(made.model.parameters(), lr=1e-5, fused=True)
 
     def work() -> Output:
         losses: list[Tensor] = []
-        for rows in forward():
+        for rows in made.states():
             new = [(row * _target(len(losses) + n, row)).mean() for n, row in enumerate(rows)]
             torch.stack(new).sum().backward()
             losses += [loss.detach() for loss in new]
-        output = [torch.stack(losses), *(parameter.grad.clone() for parameter in watched if parameter.grad is not None)]
+        output = [torch.stack(losses), *(weight.grad.clone() for weight in made.watched if weight.grad is not None)]
         adam.step()
         adam.zero_grad()
         return output
