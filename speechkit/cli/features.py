@@ -197,6 +197,8 @@ def _finish(walk: Walk[CorpusRecording], pieces: Sequence[Piece[CorpusRecording]
 
 
 def _report(args: argparse.Namespace, facts: Sequence[dict[str, Any]], broken: list[dict[str, Any]]) -> int:
+    for warning in (w for fact in facts for w in fact.get("warnings", ()) if args.verbosity >= 0):
+        print(f"speechkit: warning: {warning['input']}: {warning['message']}", file=sys.stderr)
     failed = broken + [failure for fact in facts for failure in fact["failed"]]
     for failure in failed:
         named = (
@@ -204,7 +206,7 @@ def _report(args: argparse.Namespace, facts: Sequence[dict[str, Any]], broken: l
             if failure["input"] in failure["message"]
             else f"{failure['input']}: {failure['message']}"
         )
-        print(f"speechkit: error: {named}", file=sys.stderr)
+        print(f"speechkit: error: {named}" + f"\nhint: {failure['hint']}" * bool(failure["hint"]), file=sys.stderr)
     computed = sum(fact["recordings"] for fact in facts)
     ending = f" · {len(failed)} failed" if failed else ""
     frames = sum(fact["frames"] for fact in facts)
@@ -274,7 +276,8 @@ def _identity(model: str) -> str:
 
 def _as_json(item: Input) -> dict[str, Any]:
     assert item.error is not None
-    return {"input": item.name, "message": item.error.message, "exit": item.error.exit_code}
+    error = item.error
+    return {"input": item.name, "message": error.message, "hint": error.hint, "exit": error.exit_code}
 
 
 def _say(args: argparse.Namespace, text: str) -> None:

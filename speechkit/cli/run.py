@@ -63,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
     if args.list or args.dry_run or args.explain is not None:
         _show(args, recipe, config, places, selection)
         return 0
+    _check_gpus(args.ngpu)
     console = Console(quiet=args.verbosity < 0)
     resources = Resources(
         nj=args.nj,
@@ -103,6 +104,20 @@ def _numbered(recipe: Recipe, planned: Sequence[Planned], number: int) -> Planne
         if this.stage.number == number:
             return this
     raise no_stage(recipe, f"stage {number}")
+
+
+def _check_gpus(count: int | None) -> None:
+    """See that there is a GPU if any are asked for, before a stage is touched."""
+    if not count:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        raise UsageError(
+            f"--ngpu {count}: torch sees no GPU",
+            hint="--ngpu 0 trains on CPUs; several processes of them are started by torchrun (docs/scale.md)",
+            code="usage.ngpu",
+        )
 
 
 def _selection(args: argparse.Namespace, recipe: Recipe) -> Selection:

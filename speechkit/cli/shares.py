@@ -39,10 +39,17 @@ def _shard(text: str) -> Shard:
 def _from_environment() -> Shard:
     for index, count in _VARIABLES:
         if index in os.environ and count in os.environ:
-            first = int(os.environ.get("SLURM_ARRAY_TASK_MIN", "0")) if index.startswith("SLURM") else 0
-            number, total = int(os.environ[index]) - first, int(os.environ[count])
+            first = _number("SLURM_ARRAY_TASK_MIN") if index.startswith("SLURM") else 0
+            number, total = _number(index) - first, _number(count)
             if number >= total:
                 raise ValueError(f"auto: {index}={os.environ[index]} of {total}: the array is no whole range, give I/N")
             return Shard(number, total)
     names = ", ".join("/".join(pair) for pair in _VARIABLES)
     raise ValueError(f"auto: none of {names} is set")
+
+
+def _number(variable: str) -> int:
+    text = os.environ.get(variable, "0")
+    if not text.isdecimal():
+        raise ValueError(f"auto: {variable}={text} is no number")
+    return int(text)

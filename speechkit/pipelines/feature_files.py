@@ -120,11 +120,17 @@ class FeatureWork:
     batch_seconds: float = 120.0
 
     def __call__(self, piece: Piece[CorpusRecording], output: Path) -> dict[str, Any]:
-        """Write the piece; tells its ends, the numbers of recordings and frames, who failed, and where things lie."""
+        """Write the piece; tells its ends, numbers of recordings and frames, failures, warnings and places."""
         found: dict[str, dict[str, Tensor]] = {}
         failed: list[dict[str, Any]] = []
+        warnings: list[dict[str, str]] = []
+
+        def warn(source: Source, warning: str) -> None:
+            warnings.append({"input": source.name, "message": warning})
+
         with one_thread():
-            results = extract([item.source for item in piece.items], open_extractor(self), self.batch_seconds)
+            sources = [item.source for item in piece.items]
+            results = extract(sources, open_extractor(self), self.batch_seconds, warn=warn)
             for item, result in zip(piece.items, results, strict=True):
                 if isinstance(result, Failure):
                     error = result.error
@@ -136,7 +142,7 @@ class FeatureWork:
         offsets = write_features(output, found, self.features, self.store)
         ends = {"first": piece.items[0].key, "last": piece.items[-1].key}
         facts: dict[str, Any] = {**ends, "recordings": len(found), "frames": frames, "failed": failed}
-        return facts | {"offsets": offsets} if offsets else facts
+        return facts | ({"warnings": warnings} if warnings else {}) | ({"offsets": offsets} if offsets else {})
 
 
 @functools.lru_cache(maxsize=1)

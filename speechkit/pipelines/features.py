@@ -5,7 +5,8 @@ B batch, T samples, F frames, D width.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import logging
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +25,8 @@ from speechkit.pipelines.recordings import Recording
 from speechkit.pipelines.sources import Failure, Source
 
 Kind = Literal["layers", "fbank", "mfcc"]
+
+log = logging.getLogger(__name__)
 
 _RATE = 16000  # of what is computed without an encoder
 _FIELD_MS = 25.0
@@ -134,12 +137,16 @@ def _known_layers(asked: tuple[int, ...] | None, count: int) -> tuple[int, ...]:
 
 
 def extract(
-    sources: Iterable[Source], extractor: FeatureExtractor, batch_seconds: float = 120.0
+    sources: Iterable[Source],
+    extractor: FeatureExtractor,
+    batch_seconds: float = 120.0,
+    *,
+    warn: Callable[[Source, str], None] = lambda source, warning: log.warning("%s: %s", source.name, warning),
 ) -> Iterator[dict[str, Tensor] | Failure]:
     """The features of recordings by name, float `(F, D)` on the CPU, in the order of the recordings.
 
     Recordings longer than a window of `decode.windows` are cut as for recognition. One that is shorter than a frame
-    gets no frames.
+    gets no frames. `warn` is told of such, and of those that hold less than they say.
     """
     pending: list[_Pending] = []
     pool: list[Piece] = []
@@ -156,10 +163,10 @@ def extract(
         pooled += sum(len(piece.samples) for piece in pieces)
         if pooled >= _POOL_BATCHES * batch_samples:
             _compute(pool, pending, extractor, batch_samples)
-            yield from (one.result(extractor) for one in pending)
+            yield from (one.result(extractor, warn) for one in pending)
             pending, pool, pooled = [], [], 0
     _compute(pool, pending, extractor, batch_samples)
-    yield from (one.result(extractor) for one in pending)
+    yield from (one.result(extractor, warn) for one in pending)
 
 
 class _Pending:
@@ -167,16 +174,23 @@ class _Pending:
 
     def __init__(self, source: Source) -> None:
         self.source = source
+        self.recording: Recording | None = None
         self.error: SpeechkitError | None = None
         self.parts: dict[int, dict[str, Tensor]] = {}  # by the first sample of the window
 
     def windows(self, extractor: FeatureExtractor, owner: int) -> Iterator[Piece]:
-        recording = Recording(self.source, sample_rate=extractor.sample_rate, eps=extractor.waveform_eps)
-        return windows(recording, extractor.windows, owner)
+        self.recording = Recording(self.source, sample_rate=extractor.sample_rate, eps=extractor.waveform_eps)
+        return windows(self.recording, extractor.windows, owner)
 
-    def result(self, extractor: FeatureExtractor) -> dict[str, Tensor] | Failure:
+    def result(self, extractor: FeatureExtractor, warn: Callable[[Source, str], None]) -> dict[str, Tensor] | Failure:
         if self.error:
             return Failure(input=self.source.name, error=self.error)
+        assert self.recording is not None
+        if self.recording.warning:
+            warn(self.source, self.recording.warning)
+        if not self.parts:
+            shortest = extractor.windows.field_samples / extractor.sample_rate
+            warn(self.source, f"{self.recording.duration_s:.3f} s are too short for a frame ({shortest:.3f} s)")
         parts = [self.parts[start] for start in sorted(self.parts)] or [_no_frames(extractor)]
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 

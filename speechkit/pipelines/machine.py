@@ -15,6 +15,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from packaging.requirements import Requirement
+
 from speechkit.errors import SpeechkitError, first_line
 
 if TYPE_CHECKING:
@@ -199,8 +201,10 @@ def extras(distribution: str) -> list[Extra]:
         return []
     wanted: dict[str, list[str]] = {}
     for line in declared:
-        if found := re.match(r"""([\w.-]+).*;.*\bextra\s*==\s*['"]([\w-]+)""", line):
-            wanted.setdefault(found[2], []).append(found[1])
+        requirement = Requirement(line)
+        named = re.search(r"""\bextra\s*==\s*['"]([\w-]+)""", str(requirement.marker or ""))
+        if named and requirement.marker and requirement.marker.evaluate({"extra": named[1]}):
+            wanted.setdefault(named[1], []).append(requirement.name)
     missing = {name: tuple(d for d in names if not _version(d)) for name, names in wanted.items()}
     install = {name: f"pip install '{distribution}[{name}]'" if names else "" for name, names in missing.items()}
     return [Extra(name=name, missing=missing[name], install=install[name]) for name in sorted(wanted)]

@@ -240,3 +240,17 @@ def test_overwrite_goes_on_where_it_was_stopped_and_leaves_nothing_of_another_fo
     assert sorted(path.name for path in Path("out").iterdir()) == [
         "000000.done.json", "000000.safetensors", "000001.done.json", "000001.safetensors", "manifest.json"
     ]  # fmt: skip
+
+
+def test_recordings_that_hold_less_than_they_say_are_named(
+    seven_recordings: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = Path("rec/c.wav").read_bytes()
+    Path("rec/c.wav").write_bytes(whole[: len(whole) // 2])
+    soundfile.write("rec/g.wav", noise(1, 50), RATE)
+    assert features("rec", "--kind", "fbank", "--piece", "3", "-o", "out") == 0
+    said = capsys.readouterr().err
+    assert "speechkit: warning: rec/c.wav: the header promises" in said
+    assert "speechkit: warning: rec/g.wav: 0.003 s are too short for a frame" in said
+    pieces = json.loads(Path("out/manifest.json").read_text())["pieces"]
+    assert [w["input"] for piece in pieces for w in piece.get("warnings", [])] == ["rec/c.wav", "rec/g.wav"]

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[2]
 
@@ -251,6 +252,12 @@ def test_print_config_shows_the_resolved_settings(clone: Clone) -> None:
         (["--force-stage", "5"], 2, "recipe toy has no stage 5"),
         (["--nj", "0"], 2, "is not a whole number of at least 1"),
         (["--ngpu", "-1"], 2, "--ngpu"),
+        pytest.param(
+            ["--ngpu", "2"],
+            2,
+            "--ngpu 2: torch sees no GPU\nhint: --ngpu 0",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
         (["--tag", "a/b"], 2, "--tag 'a/b': not a plain name"),
         (["--data-dir", "nowhere"], 3, "--data-dir nowhere: no such folder"),
         (

@@ -39,7 +39,14 @@ def test_a_format_that_does_not_work_says_why(monkeypatch: pytest.MonkeyPatch) -
 
 def test_an_extra_that_is_missing_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "toolbox-1.dist-info").mkdir()
-    requires = ["numpy>=1", 'numpy>=2; extra == "here"', "no_such-thing>=3; extra == 'gone'", 'numpy; extra == "gone"']
+    elsewhere = 'other>=1; python_version < "3" and extra == "here"'
+    requires = [
+        "numpy>=1",
+        elsewhere,
+        'numpy>=2; extra == "here"',
+        "no_such-thing>=3; extra == 'gone'",
+        'numpy; extra == "gone"',
+    ]
     lines = ["Metadata-Version: 2.1", "Name: toolbox", "Version: 1", *(f"Requires-Dist: {r}" for r in requires)]
     (tmp_path / "toolbox-1.dist-info/METADATA").write_text("\n".join(lines) + "\n")
     monkeypatch.syspath_prepend(str(tmp_path))
