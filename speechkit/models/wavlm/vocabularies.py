@@ -83,7 +83,7 @@ def dictionary_text(vocabulary: Vocabulary) -> str:
         raise ModelError(
             f"fairseq's vocabularies begin with {' '.join(_SPECIALS)}, the first being the blank; "
             f"this one begins with {' '.join(first)} and its blank is row {vocabulary.blank}",
-            hint="the form hf can hold it" if vocabulary.pieces == "characters" else "",
+            hint="the form hf can hold it" if vocabulary.pieces == "characters" else "only our own form holds it",
             code="model.vocabulary",
         )
     text = "".join(f"{s} 1\n" for s in symbols)
@@ -144,6 +144,7 @@ def tokenizer_files(vocabulary: Vocabulary) -> dict[str, str]:
     if vocabulary.pieces != "characters":
         raise ModelError(
             f"transformers' CTC tokenizer prints characters, and this vocabulary has {vocabulary.pieces}",
+            hint="only our own form holds it; for theirs train on characters",
             code="model.vocabulary",
         )
     rows = {s: i for i, s in reversed(list(enumerate(vocabulary.symbols))) if s}
