@@ -12,6 +12,7 @@ from typing import Any
 
 # mallopt's parameters, from glibc's malloc.h
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+_SHORT = 16  # batches that are too few for memory to grow much
 _GROWTH = 1.1  # times the first level
 
 
@@ -51,15 +52,18 @@ class MemoryLevel:
 
     Attributes:
         mib: resident memory then, or later if so much was in use; 0 before.
+        batches: there were.
     """
 
     mib: float = 0.0
+    batches: int = 0
 
     def hold(self) -> None:
-        """After a batch: give memory back if more than a tenth above the level is held."""
+        """After a batch: give memory back if more than a tenth above the level is held; short work goes without."""
         held = resident_mib()
+        self.batches += 1
         self.mib = self.mib or held
-        if held > _GROWTH * self.mib:
+        if self.batches > _SHORT and held > _GROWTH * self.mib:
             release_memory()
             self.mib = max(self.mib, resident_mib())
 

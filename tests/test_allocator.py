@@ -36,7 +36,8 @@ def batch(mib):
     return [torch.ones({MIB}) for _ in range(mib)]
 keep_memory()
 level = MemoryLevel()
-level.hold()
+for _ in range(16):
+    level.hold()
 first = level.mib
 kept, blocks = batch(1), batch(400)
 kept += batch(1)
